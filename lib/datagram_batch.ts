@@ -1,0 +1,552 @@
+import {
+  EAGAIN,
+  EBADF,
+  EFAULT,
+  EINTR,
+  ENOBUFS,
+  ENOMEM,
+  ENOSYS,
+  ENOTSOCK,
+  EPIPE,
+} from "../structs/constants/errno.ts";
+import { MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC } from "../structs/constants/sys_socket.ts";
+import { UIO_MAXIOV } from "../structs/constants/sys_uio.ts";
+import { iovec } from "../structs/iovec.ts";
+import { mmsghdr } from "../structs/mmsghdr.ts";
+import { msghdr } from "../structs/msghdr.ts";
+import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
+import { type Address, addressBytes, type InetAddress, toInetAddress } from "./address.ts";
+import { check } from "./error.ts";
+import { requireInteger, requireView } from "./internal/arguments.ts";
+import { SenderTable } from "./internal/sender_table.ts";
+import { NativeBuffer } from "./native_buffer.ts";
+import { errorName } from "./sys/errno.ts";
+import { recvmmsg, sendmmsg } from "./sys/socket.ts";
+
+/** What a DatagramBatch is made of. */
+export interface DatagramBatchOptions {
+  /** Slots: the most datagrams of one call. 1 to 1024, default 64. */
+  readonly capacity?: number | undefined;
+  /** Bytes of payload a slot holds; what is longer arrives truncated. 1 to 2^24, default 2048. */
+  readonly slotBytes?: number | undefined;
+  /**
+   * Senders remembered at the same time; the oldest is forgotten for a new one. 1 to 2^20, default
+   * 4096.
+   */
+  readonly peersMax?: number | undefined;
+}
+
+/** Where and why sending stopped before the end of the batch. */
+export interface Stopped {
+  /** The first slot that was not tried. Sending again from here continues. */
+  readonly index: number;
+  /**
+   * The C name of the error: "EAGAIN" when the socket's send buffer is full, "ENOBUFS" when the
+   * device's queue is.
+   */
+  readonly code: string;
+}
+
+// Set by the class below, for the sockets only. The package does not export them: a descriptor is
+// not checked here.
+
+/** One recvmmsg(2) into the batch. Returns the datagrams received, or `-errno`. */
+export let receiveInto: (batch: DatagramBatch, fd: number, flags: number) => number;
+/**
+ * Makes the slots from `first` on ready for `sendFrom`; a connected socket sends to its peer,
+ * whatever the slots say.
+ */
+export let prepareSend: (batch: DatagramBatch, first: number, connected: boolean) => void;
+/**
+ * Sends prepared slots from `from` on. Returns how many were sent; `stopped` and `failure` tell the
+ * rest.
+ */
+export let sendFrom: (batch: DatagramBatch, fd: number, from: number, flags: number) => number;
+
+const HEADER = mmsghdr.size;
+const HEADER_WORDS = HEADER / 4;
+const NAME = sockaddr_storage.size;
+// Payload slots start at multiples of a cache line.
+const SLOT_ALIGNMENT = 64;
+// What msg_namelen says before the kernel has written to it; no address is as long as the room for
+// it.
+const NO_NAME = NAME;
+
+/**
+ * Memory for many datagrams, laid out once: what `recvmmsg` fills and `sendmmsg` sends, in place.
+ * The same batch serves both directions: receive into it, edit, send it back to whoever sent it or
+ * on through another socket, without a copy.
+ *
+ * Slots are numbered from 0. `memory` holds all payloads; slot i has `length(i)` bytes of it from
+ * `offset(i)`. Reading a slot allocates nothing, except `view` and the first `address` of each
+ * sender.
+ *
+ * Lifetime: the contents are valid until the next receive into the batch. `free` empties `memory`
+ * and every view.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/recvmmsg.2.html | recvmmsg(2)}
+ * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
+ *
+ * @example Receive, look, send back
+ * ```ts
+ * import { DatagramBatch, UdpSocket } from "bun-sockets";
+ *
+ * using server = UdpSocket.bind("127.0.0.1:0");
+ * using client = UdpSocket.open("ipv4");
+ * client.connect(server.localAddress);
+ * client.sendSync("ping");
+ *
+ * using batch = new DatagramBatch({ capacity: 64, slotBytes: 1500 });
+ * server.receiveBatchSync(batch, { timeoutMs: 1000 });
+ * for (let i = 0; i < batch.count; i++) console.log(`${batch.address(i)} sent ${batch.length(i)} bytes`);
+ * server.trySendBatch(batch);
+ * ```
+ */
+export class DatagramBatch {
+  /** Slots: the most datagrams of one call. */
+  readonly capacity: number;
+  /** Bytes of payload that a slot holds. */
+  readonly slotBytes: number;
+
+  readonly #payload: NativeBuffer;
+  readonly #memory: Uint8Array<ArrayBuffer>;
+  readonly #slotStride: number;
+  /** The mapping below, which no caller ever sees: it holds addresses that the kernel follows. */
+  readonly #tables: NativeBuffer;
+  readonly #view: DataView;
+  readonly #words: Int32Array;
+  readonly #layout: Layout;
+  /**
+   * The payload slot and name that header i uses: swapping headers moves neither bytes nor names.
+   */
+  readonly #homes: Uint16Array;
+  readonly #failures: Uint8Array;
+  readonly #peersMax: number;
+  #senders: SenderTable | undefined;
+  #kept: Uint16Array | undefined;
+  #count = 0;
+  /**
+   * Headers from here on have NO_NAME in msg_namelen; those before must be reset before a receive.
+   */
+  #namedEnd = 0;
+  #failed = 0;
+  #stoppedIndex = 0;
+  #stoppedErrno = 0;
+
+  /**
+   * Maps the memory and lays it out.
+   *
+   * @throws {RangeError} an option is out of range
+   * @throws {SystemError} `ENOMEM` there is not enough memory
+   */
+  constructor(options: DatagramBatchOptions = {}) {
+    const { capacity = 64, slotBytes = 2048, peersMax = 4096 } = options;
+    requireInteger(capacity, 1, UIO_MAXIOV, "the capacity of a DatagramBatch");
+    requireInteger(slotBytes, 1, 2 ** 24, "the slotBytes of a DatagramBatch");
+    requireInteger(peersMax, 1, 2 ** 20, "the peersMax of a DatagramBatch");
+    this.capacity = capacity;
+    this.slotBytes = slotBytes;
+    this.#peersMax = peersMax;
+    this.#slotStride = Math.ceil(slotBytes / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
+    this.#layout = layOut(capacity);
+    this.#payload = new NativeBuffer(capacity * this.#slotStride);
+    this.#memory = this.#payload.bytes;
+    try {
+      this.#tables = new NativeBuffer(this.#layout.end);
+    } catch (error) {
+      this.#payload.free();
+      throw error;
+    }
+    const { buffer } = this.#tables.bytes;
+    this.#view = new DataView(buffer);
+    this.#words = new Int32Array(buffer);
+    this.#homes = Uint16Array.from({ length: capacity }, (_, i) => i);
+    this.#failures = new Uint8Array(capacity);
+    for (let i = 0; i < capacity; i++) this.#connect(i);
+    Object.freeze(this);
+  }
+
+  /** Wires header i, for both directions, to its name, its vector and its payload slot. */
+  #connect(i: number): void {
+    const { sendHeaders, receiveVectors, sendVectors, names } = this.#layout;
+    const view = this.#view;
+    const base = this.#tables.address;
+    const payload = this.#payload.address + i * this.#slotStride;
+    iovec.iov_base.set(view, receiveVectors + i * iovec.size, payload);
+    iovec.iov_len.set(view, receiveVectors + i * iovec.size, this.slotBytes);
+    iovec.iov_base.set(view, sendVectors + i * iovec.size, payload);
+    for (const [headers, vectors] of [
+      [0, receiveVectors],
+      [sendHeaders, sendVectors],
+    ] as const) {
+      const header = headers + i * HEADER;
+      msghdr.msg_name.set(view, header, base + names + i * NAME);
+      msghdr.msg_namelen.set(view, header, NO_NAME);
+      msghdr.msg_iov.set(view, header, base + vectors + i * iovec.size);
+      msghdr.msg_iovlen.set(view, header, 1);
+    }
+  }
+
+  /** The memory of all payloads. Empty after `free`. */
+  get memory(): Uint8Array<ArrayBuffer> {
+    return this.#memory;
+  }
+
+  /** How many slots are in use: set by a receive, and by whoever fills slots to send. */
+  get count(): number {
+    return this.#count;
+  }
+
+  set count(count: number) {
+    requireInteger(count, 0, this.capacity, "the count of a DatagramBatch");
+    this.#count = count;
+  }
+
+  /** Where slot i starts in `memory`, in bytes. */
+  offset(i: number): number {
+    this.#requireSlot(i);
+    return (this.#homes[i] as number) * this.#slotStride;
+  }
+
+  /** How many bytes of slot i are in use: never more than `slotBytes`. */
+  length(i: number): number {
+    this.#requireSlot(i);
+    return Math.min(mmsghdr.msg_len.get(this.#view, i * HEADER), this.slotBytes);
+  }
+
+  /**
+   * Sets how many bytes of slot i are in use. Makes a truncated slot an ordinary one, which may be
+   * sent.
+   *
+   * @param length 0 to `slotBytes`
+   * @throws {RangeError} the slot holds fewer bytes
+   */
+  setLength(i: number, length: number): void {
+    this.#requireSlot(i);
+    requireInteger(length, 0, this.slotBytes, "the length of a slot");
+    const header = i * HEADER;
+    mmsghdr.msg_len.set(this.#view, header, length);
+    msghdr.msg_flags.set(this.#view, header, msghdr.msg_flags.get(this.#view, header) & ~MSG_TRUNC);
+  }
+
+  /**
+   * How long the datagram in slot i was when it arrived: more than `length(i)` where it was
+   * truncated.
+   */
+  originalLength(i: number): number {
+    this.#requireSlot(i);
+    return mmsghdr.msg_len.get(this.#view, i * HEADER);
+  }
+
+  /** What the kernel said of the datagram in slot i: `MSG_` bits. */
+  flags(i: number): number {
+    this.#requireSlot(i);
+    return msghdr.msg_flags.get(this.#view, i * HEADER);
+  }
+
+  /**
+   * Whether the datagram in slot i was longer than the slot. It is not sent until `setLength` says
+   * what it is now.
+   */
+  truncated(i: number): boolean {
+    return (this.flags(i) & MSG_TRUNC) !== 0;
+  }
+
+  /**
+   * A small integer for the sender of slot i, the same for the same address while it is kept, never
+   * given again to another in the batch's life: an index for tables of the caller. -1 where there
+   * is no address.
+   */
+  sender(i: number): number {
+    this.#requireSlot(i);
+    const length = this.#nameLength(i);
+    if (length === 0) return -1;
+    const at = this.#nameOffset(i);
+    // Whole words are compared, so the bytes after the name must not differ.
+    if (length & 3)
+      new Uint8Array(this.#words.buffer).fill(0, at + length, at + length + 4 - (length & 3));
+    this.#senders ??= new SenderTable(this.#peersMax);
+    return this.#senders.number(this.#words, at >> 2, length);
+  }
+
+  /**
+   * The address of slot i: who sent it, or where it goes. One object for each sender. Undefined
+   * where there is none.
+   */
+  address(i: number): Address | undefined {
+    const sender = this.sender(i);
+    return sender < 0 ? undefined : (this.#senders as SenderTable).address(sender);
+  }
+
+  /**
+   * Sets where slot i goes when an unconnected socket sends it.
+   *
+   * @param address an IPv4 or IPv6 address, its text, or undefined for none
+   * @throws {TypeError} it is no such address
+   */
+  setAddress(i: number, address: InetAddress | string | undefined): void {
+    const bytes = address === undefined ? undefined : addressBytes(toInetAddress(address));
+    this.#requireUsable();
+    this.#requireSlot(i);
+    if (bytes) new Uint8Array(this.#words.buffer).set(bytes, this.#nameOffset(i));
+    this.#setNameLength(i, bytes?.length ?? 0);
+  }
+
+  /** Makes slot i go where slot j goes: copies the address of j to i. */
+  copySender(i: number, j: number): void {
+    this.#requireUsable();
+    this.#requireSlot(i);
+    this.#requireSlot(j);
+    const source = this.#nameOffset(j) >> 2;
+    this.#words.copyWithin(this.#nameOffset(i) >> 2, source, source + NAME / 4);
+    this.#setNameLength(i, this.#nameLength(j));
+  }
+
+  /**
+   * A view of the bytes of slot i that are in use, made when asked. Overwritten by the next
+   * receive.
+   */
+  view(i: number): Uint8Array<ArrayBuffer> {
+    const offset = this.offset(i);
+    return this.#memory.subarray(offset, offset + this.length(i));
+  }
+
+  /**
+   * Copies data into slot i and sets its length.
+   *
+   * @param data a view, or a string as UTF-8
+   * @throws {RangeError} the slot holds fewer bytes; nothing is written
+   */
+  write(i: number, data: ArrayBufferView | string): void {
+    const view = typeof data === "string" ? Buffer.from(data) : data;
+    requireView(view, "data");
+    const source = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    this.#requireUsable();
+    this.setLength(i, source.length);
+    this.#memory.set(source, this.offset(i));
+  }
+
+  /** Exchanges two slots, by exchanging their headers: no payload moves. */
+  swap(i: number, j: number): void {
+    this.#requireSlot(i);
+    this.#requireSlot(j);
+    this.#requireUsable();
+    const { sendHeaders } = this.#layout;
+    swapWords(this.#words, i * HEADER_WORDS, j * HEADER_WORDS);
+    swapWords(this.#words, sendHeaders / 4 + i * HEADER_WORDS, sendHeaders / 4 + j * HEADER_WORDS);
+    const home = this.#homes[i] as number;
+    this.#homes[i] = this.#homes[j] as number;
+    this.#homes[j] = home;
+    this.#namedEnd = Math.max(this.#namedEnd, i + 1, j + 1);
+  }
+
+  /**
+   * Keeps the slots with these numbers, in this order, as slots 0, 1, … and sets `count`. No
+   * payload moves.
+   *
+   * @param indices rising numbers below `count`
+   * @throws {RangeError} they do not rise, or one is not below `count`; nothing is changed
+   */
+  keep(indices: ArrayLike<number>): void {
+    this.#requireUsable();
+    const { length } = indices;
+    requireInteger(length, 0, this.#count, "the number of kept slots");
+    this.#kept ??= new Uint16Array(this.capacity);
+    // Read once and checked before anything moves: reading a caller's object can run the caller's
+    // code.
+    for (let k = 0, minimum = 0; k < length; k++) {
+      const index = indices[k] as number;
+      requireInteger(index, minimum, this.#count - 1, "the index of a kept slot");
+      this.#kept[k] = index;
+      minimum = index + 1;
+    }
+    this.#requireUsable();
+    for (let k = 0; k < length; k++) if (this.#kept[k] !== k) this.swap(k, this.#kept[k] as number);
+    this.#count = length;
+  }
+
+  /** Where and why the last send stopped, or undefined when it tried every slot. */
+  get stopped(): Stopped | undefined {
+    if (this.#stoppedErrno === 0) return undefined;
+    return { index: this.#stoppedIndex, code: errorName(this.#stoppedErrno) };
+  }
+
+  /**
+   * How many slots the last send could not send, each for a reason of its own. The others went out.
+   */
+  get failed(): number {
+    return this.#failed;
+  }
+
+  /**
+   * Why slot i could not be sent by the last send, as the C name of the error: "ENETUNREACH",
+   * "EMSGSIZE" (too long, or truncated when received), … Undefined where it was sent, or not tried.
+   */
+  failure(i: number): string | undefined {
+    this.#requireSlot(i);
+    const errno = this.#failures[i] as number;
+    return errno === 0 ? undefined : errorName(errno);
+  }
+
+  /** Whether the memory is gone: freed, or its ArrayBuffer was transferred. */
+  get freed(): boolean {
+    return this.#payload.freed;
+  }
+
+  /**
+   * Returns the memory to the kernel; `memory` and every view are empty afterwards. Does nothing
+   * the second time.
+   */
+  free(): void {
+    this.#payload.free();
+    this.#tables.free();
+    this.#count = 0;
+  }
+
+  /** Frees at the end of a `using` block. */
+  [Symbol.dispose](): void {
+    this.free();
+  }
+
+  #requireSlot(i: number): void {
+    if (i >>> 0 !== i || i >= this.capacity)
+      requireInteger(i, 0, this.capacity - 1, "the index of a slot");
+  }
+
+  #requireUsable(): void {
+    if (this.#payload.freed)
+      throw new TypeError("Cannot use a DatagramBatch whose memory was freed or transferred");
+  }
+
+  #nameOffset(i: number): number {
+    return this.#layout.names + (this.#homes[i] as number) * NAME;
+  }
+
+  /** Bytes of the address of slot i; 0 where there is none. */
+  #nameLength(i: number): number {
+    const length = msghdr.msg_namelen.get(this.#view, i * HEADER);
+    return length < NO_NAME ? length : 0;
+  }
+
+  #setNameLength(i: number, length: number): void {
+    msghdr.msg_namelen.set(this.#view, i * HEADER, length);
+    this.#namedEnd = Math.max(this.#namedEnd, i + 1);
+  }
+
+  /** One recvmmsg. Returns the datagrams received, or `-errno`. */
+  #receive(fd: number, flags: number): number {
+    this.#requireUsable();
+    // The kernel reads how much room there is for a name where it wrote how long the last name was.
+    for (let i = 0; i < this.#namedEnd; i++)
+      msghdr.msg_namelen.set(this.#view, i * HEADER, NO_NAME);
+    this.#count = this.#namedEnd = 0;
+    // MSG_TRUNC as an input flag: msg_len tells the true length of a datagram that did not fit.
+    const received = recvmmsg(
+      fd,
+      this.#tables.address,
+      this.capacity,
+      flags | MSG_DONTWAIT | MSG_TRUNC,
+      null,
+    );
+    if (received > 0) this.#count = this.#namedEnd = received;
+    return received;
+  }
+
+  /** Sets the headers that `#send` sends, from the lengths and addresses of the slots. */
+  #prepareSend(first: number, connected: boolean): void {
+    this.#requireUsable();
+    requireInteger(first, 0, this.#count, "the first slot to send");
+    const { sendHeaders, sendVectors } = this.#layout;
+    const view = this.#view;
+    this.#failures.fill(0);
+    this.#failed = 0;
+    for (let i = first; i < this.#count; i++) {
+      const header = sendHeaders + i * HEADER;
+      iovec.iov_len.set(
+        view,
+        sendVectors + (this.#homes[i] as number) * iovec.size,
+        this.length(i),
+      );
+      // A connected socket sends to its peer: an address here would go before it.
+      msghdr.msg_namelen.set(view, header, connected ? 0 : this.#nameLength(i));
+      // The rest of a truncated datagram is lost, so it must not go on as if it were whole. This
+      // many vectors the kernel refuses with EMSGSIZE before it reads one, and the slot fails like
+      // any other.
+      msghdr.msg_iovlen.set(view, header, this.truncated(i) ? UIO_MAXIOV + 1 : 1);
+    }
+  }
+
+  /**
+   * Sends the prepared slots from `from` on. Returns how many were sent; `stopped` and `failure`
+   * tell the rest.
+   */
+  #send(fd: number, from: number, flags: number): number {
+    const headers = this.#tables.address + this.#layout.sendHeaders;
+    this.#stoppedErrno = 0;
+    let sent = 0;
+    let i = from;
+    while (i < this.#count) {
+      const result = sendmmsg(
+        fd,
+        headers + i * HEADER,
+        this.#count - i,
+        flags | MSG_DONTWAIT | MSG_NOSIGNAL,
+      );
+      if (result > 0) {
+        sent += result;
+        i += result;
+      } else if (result === 0 || stopsBatch(-result)) {
+        this.#stoppedIndex = i;
+        this.#stoppedErrno = -result || EAGAIN;
+        break;
+      } else if (result !== -EINTR) {
+        if (failsBatch(-result)) check(result, "sendmmsg", { transferred: sent });
+        this.#failures[i++] = -result;
+        this.#failed++;
+      }
+    }
+    return sent;
+  }
+
+  static {
+    receiveInto = (batch, fd, flags) => batch.#receive(fd, flags);
+    prepareSend = (batch, first, connected) => batch.#prepareSend(first, connected);
+    sendFrom = (batch, fd, from, flags) => batch.#send(fd, from, flags);
+  }
+}
+
+/** Where things are in the mapping of tables, in bytes. The headers to receive with come first. */
+interface Layout {
+  readonly sendHeaders: number;
+  readonly receiveVectors: number;
+  readonly sendVectors: number;
+  readonly names: number;
+  readonly end: number;
+}
+
+function layOut(capacity: number): Layout {
+  const sendHeaders = capacity * HEADER;
+  const receiveVectors = sendHeaders + capacity * HEADER;
+  const sendVectors = receiveVectors + capacity * iovec.size;
+  const names = sendVectors + capacity * iovec.size;
+  return { sendHeaders, receiveVectors, sendVectors, names, end: names + capacity * NAME };
+}
+
+function swapWords(words: Int32Array, left: number, right: number): void {
+  for (let i = 0; i < HEADER_WORDS; i++) {
+    const word = words[left + i] as number;
+    words[left + i] = words[right + i] as number;
+    words[right + i] = word;
+  }
+}
+
+// Errors of the socket or the device, not of one datagram: the rest would meet them too, and may be
+// tried again later.
+function stopsBatch(errno: number): boolean {
+  return errno === EAGAIN || errno === ENOBUFS || errno === ENOMEM || errno === EPIPE;
+}
+
+// Errors of the call itself.
+function failsBatch(errno: number): boolean {
+  return errno === EBADF || errno === ENOTSOCK || errno === EFAULT || errno === ENOSYS;
+}

@@ -1,0 +1,137 @@
+import { EBADF, ETIMEDOUT } from "../structs/constants/errno.ts";
+import { errorName } from "./sys/errno.ts";
+
+/** What an error tells beside its number; each becomes the property of that name. */
+export interface SystemErrorDetails {
+  /** The address of the call: its text ("127.0.0.1:80") stands in the message. */
+  readonly address?: { readonly host: string; readonly port: number; toString(): string };
+  /** Whether `address` is where data was to go, rather than the socket's own. */
+  readonly sending?: boolean;
+  /** What was transferred before it failed: bytes, or datagrams of a batch. */
+  readonly transferred?: number;
+  /** What the caller can do about it. */
+  readonly hint?: string;
+}
+
+/**
+ * A system call that failed. It has the shape of Node's system errors, so
+ * `util.getSystemErrorName(error.errno)` works.
+ *
+ * Expected outcomes are not errors: "would block" is `undefined` or 0 from the `try` forms.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man3/errno.3.html | errno(3)}
+ *
+ * @example What a failed bind says
+ * ```ts
+ * import { SystemError, UdpSocket } from "bun-sockets";
+ *
+ * using first = UdpSocket.bind("127.0.0.1:0");
+ * try {
+ *   UdpSocket.bind(first.localAddress);
+ * } catch (error) {
+ *   if (!(error instanceof SystemError)) throw error;
+ *   console.log(error.code, error.syscall, error.address); // EADDRINUSE bind 127.0.0.1
+ * }
+ * ```
+ */
+export class SystemError extends Error {
+  override name = "SystemError";
+  /** The C name of the error: "EADDRINUSE". */
+  readonly code: string;
+  /** The error as a negative number: -98. */
+  readonly errno: number;
+  /** The C call that failed: "bind". */
+  readonly syscall: string;
+  /** The host of the address in the call, where there is one: "127.0.0.1". */
+  declare readonly address?: string;
+  /** The port of the address in the call, where there is one. */
+  declare readonly port?: number;
+  /** The whole address data was to go to, where there is one: "127.0.0.1:53". */
+  declare readonly destination?: string;
+  /** What was transferred before it failed, where something was: bytes, or datagrams of a batch. */
+  declare readonly transferred?: number;
+  /** What the caller can do about it, where we know. */
+  declare readonly hint?: string;
+
+  /**
+   * @param errno positive or negative
+   * @param syscall the C name of the call
+   */
+  constructor(errno: number, syscall: string, details: SystemErrorDetails = {}) {
+    const code = errorName(errno);
+    const { address, sending, transferred } = details;
+    super(`${syscall} ${code}${address ? ` ${address}` : ""}: ${describe(errno)}`);
+    this.code = code;
+    this.errno = -Math.abs(errno);
+    this.syscall = syscall;
+    if (address) {
+      this.address = address.host;
+      this.port = address.port;
+      if (sending) this.destination = `${address}`;
+    }
+    if (transferred) this.transferred = transferred;
+    const hint = details.hint ?? hints[`${syscall} ${code}`];
+    if (hint) this.hint = hint;
+  }
+}
+
+/**
+ * A call that waited as long as it was allowed to: `ETIMEDOUT`. Nothing was lost; `transferred`
+ * says what was done.
+ */
+export class TimeoutError extends SystemError {
+  override name = "TimeoutError";
+
+  /** @param syscall the C name of the call that had nothing to do */
+  constructor(syscall: string, details?: SystemErrorDetails) {
+    super(ETIMEDOUT, syscall, details);
+  }
+}
+
+/** A call on a socket that is closed: `EBADF`. */
+export class ClosedError extends SystemError {
+  override name = "ClosedError";
+
+  /** @param syscall the C name of the call that was refused */
+  constructor(syscall: string, details?: SystemErrorDetails) {
+    super(EBADF, syscall, details);
+  }
+}
+
+/** Returns the result of a `sys` function, or throws what a negative one means. */
+export function check(result: number, syscall: string, details?: SystemErrorDetails): number {
+  if (result < 0) throw systemError(result, syscall, details);
+  return result;
+}
+
+/** Makes the error for an errno, of the subclass that stands for it. */
+export function systemError(
+  errno: number,
+  syscall: string,
+  details?: SystemErrorDetails,
+): SystemError {
+  if (Math.abs(errno) === EBADF) return new ClosedError(syscall, details);
+  return new SystemError(errno, syscall, details);
+}
+
+function describe(errno: number): string {
+  // Fetched when an error is made: importing node:util is not worth its time in a program without
+  // errors.
+  return process.getBuiltinModule("node:util").getSystemErrorMessage(-Math.abs(errno));
+}
+
+const BROADCAST = "A broadcast address takes the creation option { broadcast: true }";
+const NO_PEER = "Connect the socket first, or name the destination";
+const TOO_LONG = "A datagram carries at most 65507 bytes over IPv4 and 65527 over IPv6";
+
+// By call and code: the remedies that hold whatever the arguments were.
+const hints: Readonly<Record<string, string>> = {
+  "bind EACCES":
+    "A port below 1024 takes CAP_NET_BIND_SERVICE, or a lower sysctl net.ipv4.ip_unprivileged_port_start",
+  "bind EADDRNOTAVAIL": "No interface of this machine has that address",
+  "connect EACCES": BROADCAST,
+  "send EDESTADDRREQ": NO_PEER,
+  "send EMSGSIZE": TOO_LONG,
+  "sendto EACCES": BROADCAST,
+  "sendto EMSGSIZE": TOO_LONG,
+};

@@ -1,0 +1,165 @@
+/**
+ * The libc table: every C function that bun-sockets calls, opened at the first call of any of them.
+ *
+ * The table is one mutable object, and every caller goes through it (`libc.bind(...)`), so a test
+ * can put another function in the place of an entry to force an error that the kernel would not
+ * give. `bench/ffi_call.ts` shows that this costs under 1 ns a call.
+ *
+ * @module
+ */
+import { dlopen, type FFIFunction, type Pointer, read } from "bun:ffi";
+import { libcNames, requireSupported } from "./platform.ts";
+
+requireSupported();
+
+// The line above each entry is its C prototype: compare it with the man page. Results that fit are
+// declared i32, because a 64-bit result costs 6 to 15 ns more, and no transfer is longer than
+// 0x7ffff000 bytes.
+const prototypes = {
+  // int socket(int domain, int type, int protocol);
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  // int socketpair(int domain, int type, int protocol, int sv[2]);
+  socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+  // int bind(int sockfd, const struct sockaddr *addr, socklen_t addrlen);
+  bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  // int connect(int sockfd, const struct sockaddr *addr, socklen_t addrlen);
+  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
+  // int listen(int sockfd, int backlog);
+  listen: { args: ["i32", "i32"], returns: "i32" },
+  // int accept4(int sockfd, struct sockaddr *addr, socklen_t *addrlen, int flags);
+  accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
+  // int getsockname(int sockfd, struct sockaddr *addr, socklen_t *addrlen);
+  getsockname: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  // int getpeername(int sockfd, struct sockaddr *addr, socklen_t *addrlen);
+  getpeername: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  // int getsockopt(int sockfd, int level, int optname, void *optval, socklen_t *optlen);
+  getsockopt: { args: ["i32", "i32", "i32", "ptr", "ptr"], returns: "i32" },
+  // int setsockopt(int sockfd, int level, int optname, const void *optval, socklen_t optlen);
+  setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
+  // int shutdown(int sockfd, int how);
+  shutdown: { args: ["i32", "i32"], returns: "i32" },
+
+  // ssize_t send(int sockfd, const void *buf, size_t len, int flags);
+  send: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
+  // ssize_t sendto(int sockfd, const void *buf, size_t len, int flags,
+  //                const struct sockaddr *dest_addr, socklen_t addrlen);
+  sendto: { args: ["i32", "ptr", "usize", "i32", "ptr", "u32"], returns: "i32" },
+  // ssize_t sendmsg(int sockfd, const struct msghdr *msg, int flags);
+  sendmsg: { args: ["i32", "ptr", "i32"], returns: "i32" },
+  // int sendmmsg(int sockfd, struct mmsghdr *msgvec, unsigned int vlen, int flags);
+  sendmmsg: { args: ["i32", "ptr", "u32", "i32"], returns: "i32" },
+  // ssize_t recv(int sockfd, void *buf, size_t len, int flags);
+  recv: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
+  // ssize_t recvfrom(int sockfd, void *buf, size_t len, int flags,
+  //                  struct sockaddr *src_addr, socklen_t *addrlen);
+  recvfrom: { args: ["i32", "ptr", "usize", "i32", "ptr", "ptr"], returns: "i32" },
+  // ssize_t recvmsg(int sockfd, struct msghdr *msg, int flags);
+  recvmsg: { args: ["i32", "ptr", "i32"], returns: "i32" },
+  // int recvmmsg(int sockfd, struct mmsghdr *msgvec, unsigned int vlen, int flags,
+  //              struct timespec *timeout);
+  recvmmsg: { args: ["i32", "ptr", "u32", "i32", "ptr"], returns: "i32" },
+
+  // int poll(struct pollfd *fds, nfds_t nfds, int timeout);
+  poll: { args: ["ptr", "usize", "i32"], returns: "i32" },
+  // int close(int fd);
+  close: { args: ["i32"], returns: "i32" },
+
+  // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+  mmap: { args: ["ptr", "usize", "i32", "i32", "i32", "i64"], returns: "ptr" },
+  // int munmap(void *addr, size_t length);
+  munmap: { args: ["ptr", "usize"], returns: "i32" },
+  // int mprotect(void *addr, size_t len, int prot);
+  mprotect: { args: ["ptr", "usize", "i32"], returns: "i32" },
+  // void *dlsym(void *handle, const char *symbol);
+  dlsym: { args: ["ptr", "ptr"], returns: "ptr" },
+
+  // unsigned int if_nametoindex(const char *ifname);
+  if_nametoindex: { args: ["ptr"], returns: "u32" },
+  // char *if_indextoname(unsigned int ifindex, char *ifname);
+  if_indextoname: { args: ["u32", "ptr"], returns: "ptr" },
+
+  // int *__errno_location(void);
+  __errno_location: { args: [], returns: "ptr" },
+} as const satisfies Record<string, FFIFunction>;
+
+type Name = keyof typeof prototypes;
+
+/**
+ * What C may read or write: a view, passed for the length of one call, or an address that its owner
+ * keeps alive.
+ */
+export type Memory = ArrayBufferView | number | null;
+
+type Arguments<Kinds extends readonly string[]> = {
+  -readonly [Index in keyof Kinds]: Kinds[Index] extends "ptr" ? Memory : number;
+};
+
+// A pointer result is null for NULL, and a bigint where it does not fit a double: MAP_FAILED is
+// such a one.
+type Result<Kind extends string> = Kind extends "ptr" ? number | bigint | null : number;
+
+/** The table's type: each entry takes and returns what its prototype says. */
+export type Libc = {
+  [Key in Name]: (
+    ...values: Arguments<(typeof prototypes)[Key]["args"]>
+  ) => Result<(typeof prototypes)[Key]["returns"]>;
+};
+
+// What stands in each entry until libc is open.
+const stubs: Libc = makeStubs();
+
+/** The C functions, under their C names. */
+export const libc: Libc = { ...stubs };
+
+// The address of this thread's errno. Each Worker loads this module anew and asks for its own.
+let location = 0 as Pointer;
+
+/**
+ * Returns `-errno` of the call that has just failed. Nothing may stand between that call and this
+ * one.
+ */
+export function negativeErrno(): number {
+  return -read.i32(location, 0);
+}
+
+/**
+ * Returns the result of a C call, or `-errno` where it was negative. The call stands in the
+ * argument.
+ */
+export function orErrno(result: number): number {
+  return result < 0 ? -read.i32(location, 0) : result;
+}
+
+function makeStubs(): Libc {
+  const stub =
+    (name: Name) =>
+    (...values: never[]) => {
+      open();
+      return (libc[name] as (...values: never[]) => unknown)(...values);
+    };
+  return Object.fromEntries(
+    (Object.keys(prototypes) as Name[]).map((name) => [name, stub(name)]),
+  ) as Libc;
+}
+
+// Opens libc and puts its functions in the place of every stub. An entry that a test has replaced
+// stays as it is.
+function open(): void {
+  const symbols = openFirst(libcNames()) as unknown as Libc;
+  for (const name of Object.keys(prototypes) as Name[]) {
+    if (libc[name] === stubs[name]) Object.assign(libc, { [name]: symbols[name] });
+  }
+  location = symbols.__errno_location() as Pointer;
+}
+
+function openFirst(names: readonly string[]) {
+  const failures: string[] = [];
+  for (const name of names) {
+    try {
+      return dlopen(name, prototypes).symbols;
+    } catch (error) {
+      failures.push(`${name}: ${(error as Error).message}`);
+    }
+  }
+  throw new Error(`Cannot open the C library: ${failures.join("; ")}`);
+}

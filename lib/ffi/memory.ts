@@ -1,0 +1,81 @@
+import { toArrayBuffer } from "bun:ffi";
+import {
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  PROT_READ,
+  PROT_WRITE,
+} from "../../structs/constants/sys_mman.ts";
+import { libc, negativeErrno } from "./libc.ts";
+
+/** Memory that the kernel and JavaScript share: its address, and the one ArrayBuffer over it. */
+export interface Mapping {
+  readonly address: number;
+  readonly buffer: ArrayBuffer;
+}
+
+// bun-types leaves out the last two parameters of toArrayBuffer. They are a context and a C
+// function `void (*)(void *bytes, void *context)`, called once when the engine lets go of the
+// memory.
+type OwningToArrayBuffer = (
+  address: number,
+  offset: number,
+  byteLength: number,
+  context: number,
+  deallocator: number,
+) => ArrayBuffer;
+
+let munmapAddress = 0;
+
+/**
+ * Maps zeroed memory, page-aligned, for reading and writing. Returns the mapping, or `-errno`.
+ *
+ * The ArrayBuffer owns the mapping: munmap(2) is its deallocator, with the length as context, so
+ * the memory goes when the last holder lets go of it, also when somebody has transferred the
+ * buffer, and never under a living view.
+ */
+export function mapMemory(byteLength: number): Mapping | number {
+  const address = libc.mmap(
+    null,
+    byteLength,
+    PROT_READ | PROT_WRITE,
+    MAP_PRIVATE | MAP_ANONYMOUS,
+    -1,
+    0,
+  );
+  // MAP_FAILED is (void *)-1, which does not fit a double and arrives as a bigint.
+  if (typeof address !== "number") return negativeErrno();
+  munmapAddress ||= libc.dlsym(null, Buffer.from("munmap\0")) as number;
+  try {
+    const own = toArrayBuffer as unknown as OwningToArrayBuffer;
+    return { address, buffer: own(address, 0, byteLength, byteLength, munmapAddress) };
+  } catch (error) {
+    libc.munmap(address, byteLength);
+    throw error;
+  }
+}
+
+/**
+ * Returns a mapping to the kernel now. Every view of it is empty afterwards. Does nothing when the
+ * buffer was detached: then somebody else holds the memory and it goes with them.
+ */
+export function unmapMemory(buffer: ArrayBuffer): void {
+  // A transfer to another length copies and lets go of the old memory at once: the deallocator runs
+  // inside this call.
+  if (!buffer.detached) buffer.transfer(0);
+}
+
+const lengthOfTypedArray = byteLengthGetter(Object.getPrototypeOf(Uint8Array.prototype));
+const lengthOfDataView = byteLengthGetter(DataView.prototype);
+
+function byteLengthGetter(prototype: object): () => number {
+  return Object.getOwnPropertyDescriptor(prototype, "byteLength")?.get as () => number;
+}
+
+/**
+ * Returns the true length of a view in bytes, which is what C is told. A subclass or an own
+ * property can make `view.byteLength` say anything; the getter of the engine itself cannot be
+ * fooled. Costs 5 ns.
+ */
+export function byteLengthOf(view: ArrayBufferView): number {
+  return view instanceof DataView ? lengthOfDataView.call(view) : lengthOfTypedArray.call(view);
+}

@@ -1,0 +1,20 @@
+import * as constants from "../../structs/constants/errno.ts";
+
+// Two names have one value: these are the second ones.
+const SECOND_NAMES: readonly string[] = ["EWOULDBLOCK", "EDEADLOCK", "ENOTSUP"];
+
+let names: Map<number, string> | undefined;
+
+/**
+ * Returns the C name of an errno, positive or negative (`-98` gives "EADDRINUSE"), or `"E"` and its
+ * number.
+ */
+export function errorName(errno: number): string {
+  names ??= new Map(
+    Object.entries(constants)
+      .filter(([name]) => !SECOND_NAMES.includes(name))
+      .map(([name, value]) => [value, name]),
+  );
+  const value = Math.abs(errno);
+  return names.get(value) ?? `E${value}`;
+}

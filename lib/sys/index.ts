@@ -1,0 +1,13 @@
+/**
+ * One function per C call, under its C name, and the C constants. This is C, with C's dangers: a
+ * wrong length, address or descriptor here can crash the process. Each call returns the kernel's
+ * result, or `-errno`.
+ *
+ * @module
+ */
+export * from "../../structs/constants/index.ts";
+export * from "./errno.ts";
+export * from "./net_if.ts";
+export * from "./poll.ts";
+export * from "./socket.ts";
+export * from "./unistd.ts";

@@ -1,0 +1,14 @@
+import { libc, negativeErrno } from "../ffi/libc.ts";
+
+/** if_nametoindex(3). `name` ends with a NUL. Returns the interface index, or `-errno`. */
+export function if_nametoindex(name: Uint8Array): number {
+  return libc.if_nametoindex(name) || negativeErrno();
+}
+
+/**
+ * if_indextoname(3). Fills `name`, at least IF_NAMESIZE bytes, with a text that ends with a NUL.
+ * Returns 0, or `-errno`.
+ */
+export function if_indextoname(index: number, name: Uint8Array): number {
+  return libc.if_indextoname(index, name) === null ? negativeErrno() : 0;
+}
