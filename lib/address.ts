@@ -53,12 +53,10 @@ let bytesOfRaw: (address: object) => Uint8Array | undefined;
  * ```
  */
 export class Inet4Address {
-  /** 0.0.0.0, port 0: every IPv4 address of this machine, any free port. */
-  static readonly any: Inet4Address = new Inet4Address("0.0.0.0", 0);
-  /** 127.0.0.1, port 0. */
-  static readonly loopback: Inet4Address = new Inet4Address("127.0.0.1", 0);
-  /** 255.255.255.255, port 0. */
-  static readonly broadcast: Inet4Address = new Inet4Address("255.255.255.255", 0);
+  // Made when asked for: an import pays for nothing that is not used.
+  static #any: Inet4Address | undefined;
+  static #loopback: Inet4Address | undefined;
+  static #broadcast: Inet4Address | undefined;
 
   readonly #bytes: Uint8Array;
 
@@ -84,6 +82,24 @@ export class Inet4Address {
         throw notAnAddress(host, "IPv4");
     }
     Object.freeze(this);
+  }
+
+  /** 0.0.0.0, port 0: every IPv4 address of this machine, any free port. */
+  static get any(): Inet4Address {
+    Inet4Address.#any ??= new Inet4Address("0.0.0.0", 0);
+    return Inet4Address.#any;
+  }
+
+  /** 127.0.0.1, port 0. */
+  static get loopback(): Inet4Address {
+    Inet4Address.#loopback ??= new Inet4Address("127.0.0.1", 0);
+    return Inet4Address.#loopback;
+  }
+
+  /** 255.255.255.255, port 0. */
+  static get broadcast(): Inet4Address {
+    Inet4Address.#broadcast ??= new Inet4Address("255.255.255.255", 0);
+    return Inet4Address.#broadcast;
   }
 
   /** "ipv4". */
@@ -168,10 +184,8 @@ export class Inet4Address {
  * ```
  */
 export class Inet6Address {
-  /** [::], port 0: every address of this machine, any free port. */
-  static readonly any: Inet6Address = new Inet6Address("::", 0);
-  /** [::1], port 0. */
-  static readonly loopback: Inet6Address = new Inet6Address("::1", 0);
+  static #any: Inet6Address | undefined;
+  static #loopback: Inet6Address | undefined;
 
   readonly #bytes: Uint8Array;
   readonly #scopeName: string | undefined;
@@ -208,6 +222,18 @@ export class Inet6Address {
       else sockaddr_in6.sin6_scope_id.set(view, 0, scope);
     }
     Object.freeze(this);
+  }
+
+  /** [::], port 0: every address of this machine, any free port. */
+  static get any(): Inet6Address {
+    Inet6Address.#any ??= new Inet6Address("::", 0);
+    return Inet6Address.#any;
+  }
+
+  /** [::1], port 0. */
+  static get loopback(): Inet6Address {
+    Inet6Address.#loopback ??= new Inet6Address("::1", 0);
+    return Inet6Address.#loopback;
   }
 
   /** "ipv6". */

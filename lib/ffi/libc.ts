@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { dlopen, type FFIFunction, type Pointer, read } from "bun:ffi";
+import type { FFIFunction, Pointer } from "bun:ffi";
 import { libcNames, requireSupported } from "./platform.ts";
 
 requireSupported();
@@ -111,15 +111,25 @@ const stubs: Libc = makeStubs();
 /** The C functions, under their C names. */
 export const libc: Libc = { ...stubs };
 
-// The address of this thread's errno. Each Worker loads this module anew and asks for its own.
-let location = 0 as Pointer;
+/**
+ * bun:ffi, evaluated when it is first needed: a static import would cost every program that imports
+ * bun-sockets 0.6 ms.
+ */
+export function ffi(): typeof import("bun:ffi") {
+  return process.getBuiltinModule("bun:ffi") as typeof import("bun:ffi");
+}
+
+// Both are set when libc is opened. The address is this thread's errno's: each Worker loads this
+// module anew and asks for its own.
+let readInt: (address: Pointer, offset: number) => number;
+let location: Pointer;
 
 /**
  * Returns `-errno` of the call that has just failed. Nothing may stand between that call and this
  * one.
  */
 export function negativeErrno(): number {
-  return -read.i32(location, 0);
+  return -readInt(location, 0);
 }
 
 /**
@@ -127,7 +137,7 @@ export function negativeErrno(): number {
  * argument.
  */
 export function orErrno(result: number): number {
-  return result < 0 ? -read.i32(location, 0) : result;
+  return result < 0 ? -readInt(location, 0) : result;
 }
 
 function makeStubs(): Libc {
@@ -149,10 +159,12 @@ function open(): void {
   for (const name of Object.keys(prototypes) as Name[]) {
     if (libc[name] === stubs[name]) Object.assign(libc, { [name]: symbols[name] });
   }
+  readInt = ffi().read.i32;
   location = symbols.__errno_location() as Pointer;
 }
 
 function openFirst(names: readonly string[]) {
+  const { dlopen } = ffi();
   const failures: string[] = [];
   for (const name of names) {
     try {

@@ -1,11 +1,10 @@
-import { toArrayBuffer } from "bun:ffi";
 import {
   MAP_ANONYMOUS,
   MAP_PRIVATE,
   PROT_READ,
   PROT_WRITE,
 } from "../../structs/constants/sys_mman.ts";
-import { libc, negativeErrno } from "./libc.ts";
+import { ffi, libc, negativeErrno } from "./libc.ts";
 
 /** Memory that the kernel and JavaScript share: its address, and the one ArrayBuffer over it. */
 export interface Mapping {
@@ -46,7 +45,7 @@ export function mapMemory(byteLength: number): Mapping | number {
   if (typeof address !== "number") return negativeErrno();
   munmapAddress ||= libc.dlsym(null, Buffer.from("munmap\0")) as number;
   try {
-    const own = toArrayBuffer as unknown as OwningToArrayBuffer;
+    const own = ffi().toArrayBuffer as unknown as OwningToArrayBuffer;
     return { address, buffer: own(address, 0, byteLength, byteLength, munmapAddress) };
   } catch (error) {
     libc.munmap(address, byteLength);

@@ -6,7 +6,7 @@
  * @module
  */
 
-const processKey = crypto.getRandomValues(new Uint32Array(2));
+let processKey: Uint32Array | undefined;
 
 /**
  * Hashes `words` 32-bit words of `source` from index `at`. Returns 32 bits, signed.
@@ -17,7 +17,7 @@ export function halfSipHash(
   source: Int32Array,
   at: number,
   words: number,
-  key: Uint32Array = processKey,
+  key: Uint32Array = drawKey(),
 ): number {
   const k0 = key[0] as number;
   const k1 = key[1] as number;
@@ -43,4 +43,9 @@ export function halfSipHash(
     v0 ^= word;
   }
   return v1 ^ v3;
+}
+
+function drawKey(): Uint32Array {
+  processKey ??= crypto.getRandomValues(new Uint32Array(2));
+  return processKey;
 }
