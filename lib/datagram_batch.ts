@@ -50,8 +50,16 @@ export interface Stopped {
 // Set by the class below, for the sockets only. The package does not export them: a descriptor is
 // not checked here.
 
-/** One recvmmsg(2) into the batch. Returns the datagrams received, or `-errno`. */
-export let receiveInto: (batch: DatagramBatch, fd: number, flags: number) => number;
+/**
+ * One recvmmsg(2) into the batch. Returns the datagrams received, or `-errno`. `peer` is the
+ * sockaddr of whom they all come from, where that is known: the kernel is then not asked.
+ */
+export let receiveInto: (
+  batch: DatagramBatch,
+  fd: number,
+  flags: number,
+  peer: Uint8Array | undefined,
+) => number;
 /**
  * Makes the slots from `first` on ready for `sendFrom`; a connected socket sends to its peer,
  * whatever the slots say.
@@ -129,6 +137,11 @@ export class DatagramBatch {
    * Headers from here on have NO_NAME in msg_namelen; those before must be reset before a receive.
    */
   #namedEnd = 0;
+  /** Whether the headers to receive with have a place for the sender's name. */
+  #asksNames = true;
+  /** The sender of the slots below #peerEnd that have NO_NAME. */
+  #peer: Uint8Array | undefined;
+  #peerEnd = 0;
   #failed = 0;
   #stoppedIndex = 0;
   #stoppedErrno = 0;
@@ -297,9 +310,10 @@ export class DatagramBatch {
     this.#requireUsable();
     this.#requireSlot(i);
     this.#requireSlot(j);
+    const length = this.#nameLength(j);
     const source = this.#nameOffset(j) >> 2;
     this.#words.copyWithin(this.#nameOffset(i) >> 2, source, source + NAME / 4);
-    this.#setNameLength(i, this.#nameLength(j));
+    this.#setNameLength(i, length);
   }
 
   /**
@@ -331,6 +345,9 @@ export class DatagramBatch {
     this.#requireSlot(i);
     this.#requireSlot(j);
     this.#requireUsable();
+    // Whether a header without a name means the peer depends on its place: so it gets its name first.
+    this.#nameLength(i);
+    this.#nameLength(j);
     const { sendHeaders } = this.#layout;
     swapWords(this.#words, i * HEADER_WORDS, j * HEADER_WORDS);
     swapWords(this.#words, sendHeaders / 4 + i * HEADER_WORDS, sendHeaders / 4 + j * HEADER_WORDS);
@@ -425,7 +442,11 @@ export class DatagramBatch {
   /** Bytes of the address of slot i; 0 where there is none. */
   #nameLength(i: number): number {
     const length = msghdr.msg_namelen.get(this.#view, i * HEADER);
-    return length < NO_NAME ? length : 0;
+    if (length < NO_NAME) return length;
+    if (i >= this.#peerEnd || !this.#peer) return 0;
+    new Uint8Array(this.#words.buffer).set(this.#peer, this.#nameOffset(i));
+    this.#setNameLength(i, this.#peer.length);
+    return this.#peer.length;
   }
 
   #setNameLength(i: number, length: number): void {
@@ -434,22 +455,32 @@ export class DatagramBatch {
   }
 
   /** One recvmmsg. Returns the datagrams received, or `-errno`. */
-  #receive(fd: number, flags: number): number {
+  #receive(fd: number, flags: number, peer: Uint8Array | undefined): number {
     this.#requireUsable();
-    // The kernel reads how much room there is for a name where it wrote how long the last name was.
-    for (let i = 0; i < this.#namedEnd; i++)
+    // The kernel reads how much room there is for a name where it wrote how long the last one was.
+    for (let i = 0; i < this.#namedEnd; i++) {
       msghdr.msg_namelen.set(this.#view, i * HEADER, NO_NAME);
-    this.#count = this.#namedEnd = 0;
+    }
+    this.#count = this.#namedEnd = this.#peerEnd = 0;
+    if (this.#asksNames !== (peer === undefined)) this.#askNames(peer === undefined);
     // MSG_TRUNC as an input flag: msg_len tells the true length of a datagram that did not fit.
-    const received = recvmmsg(
-      fd,
-      this.#tables.address,
-      this.capacity,
-      flags | MSG_DONTWAIT | MSG_TRUNC,
-      null,
-    );
-    if (received > 0) this.#count = this.#namedEnd = received;
+    const inputFlags = flags | MSG_DONTWAIT | MSG_TRUNC;
+    const received = recvmmsg(fd, this.#tables.address, this.capacity, inputFlags, null);
+    if (received <= 0) return received;
+    this.#count = received;
+    if (peer === undefined) this.#namedEnd = received;
+    else this.#peerEnd = received;
+    this.#peer = peer;
     return received;
+  }
+
+  /** Gives the headers a place for the sender's name, or none: a name costs 67 ns a datagram. */
+  #askNames(asks: boolean): void {
+    for (let i = 0; i < this.capacity; i++) {
+      const name = asks ? this.#tables.address + this.#nameOffset(i) : 0;
+      msghdr.msg_name.set(this.#view, i * HEADER, name);
+    }
+    this.#asksNames = asks;
   }
 
   /** Sets the headers that `#send` sends, from the lengths and addresses of the slots. */
@@ -458,15 +489,13 @@ export class DatagramBatch {
     requireInteger(first, 0, this.#count, "the first slot to send");
     const { sendHeaders, sendVectors } = this.#layout;
     const view = this.#view;
-    this.#failures.fill(0);
+    const homes = this.#homes;
+    if (this.#failed > 0) this.#failures.fill(0);
     this.#failed = 0;
     for (let i = first; i < this.#count; i++) {
       const header = sendHeaders + i * HEADER;
-      iovec.iov_len.set(
-        view,
-        sendVectors + (this.#homes[i] as number) * iovec.size,
-        this.length(i),
-      );
+      const vector = sendVectors + (homes[i] as number) * iovec.size;
+      iovec.iov_len.set(view, vector, this.length(i));
       // A connected socket sends to its peer: an address here would go before it.
       msghdr.msg_namelen.set(view, header, connected ? 0 : this.#nameLength(i));
       // The rest of a truncated datagram is lost, so it must not go on as if it were whole. This
@@ -509,7 +538,7 @@ export class DatagramBatch {
   }
 
   static {
-    receiveInto = (batch, fd, flags) => batch.#receive(fd, flags);
+    receiveInto = (batch, fd, flags, peer) => batch.#receive(fd, flags, peer);
     prepareSend = (batch, first, connected) => batch.#prepareSend(first, connected);
     sendFrom = (batch, fd, from, flags) => batch.#send(fd, from, flags);
   }

@@ -39,7 +39,7 @@ import { DatagramBatch, prepareSend, receiveInto, sendFrom } from "./datagram_ba
 import { check, systemError } from "./error.ts";
 import { byteLengthOf } from "./ffi/memory.ts";
 import { requireFlags, requireInteger, requireView, toView } from "./internal/arguments.ts";
-import { deadlineAfter, waitUntil } from "./internal/deadline.ts";
+import { deadlineAfter, isReady, waitUntil } from "./internal/deadline.ts";
 import { SenderTable } from "./internal/sender_table.ts";
 import {
   bind,
@@ -168,6 +168,9 @@ export class UdpSocket {
   readonly family: "ipv4" | "ipv6";
   #fd: number;
   #connected = false;
+  /** The sockaddr of the peer, once nothing in the queue can be older than it. */
+  #onlySender: Uint8Array | undefined;
+  #peer: Uint8Array | undefined;
   readonly #requested: UdpSocketOptions;
   #senders: SenderTable | undefined;
 
@@ -260,6 +263,10 @@ export class UdpSocket {
     const peer = toInetAddress(address);
     check(connect(this.#fd, addressBytes(peer)), "connect", { address: peer, sending: true });
     this.#connected = true;
+    this.#onlySender = undefined;
+    check(getpeername(this.#fd, name, nameLength), "getpeername");
+    this.#peer = name.slice(0, nameLength[0]);
+    if (!isReady(this.#fd, POLLIN)) this.#onlySender = this.#peer;
   }
 
   /**
@@ -272,6 +279,7 @@ export class UdpSocket {
     sockaddr.sa_family.set(new DataView(unspecified.buffer), 0, AF_UNSPEC);
     check(connect(this.#fd, unspecified), "connect");
     this.#connected = false;
+    this.#onlySender = this.#peer = undefined;
   }
 
   /** Whether the socket has a peer. */
@@ -569,9 +577,13 @@ export class UdpSocket {
     requireBatch(batch);
     const flags = requireFlags(options?.flags, RECEIVE_FLAGS);
     for (;;) {
-      const result = receiveInto(batch, this.#fd, flags);
+      const result = receiveInto(batch, this.#fd, flags, this.#onlySender);
       if (result >= 0) return result;
-      if (result === -EAGAIN) return 0;
+      if (result === -EAGAIN) {
+        // The queue is empty: what comes from now on has passed the kernel's check of the sender.
+        this.#onlySender = this.#peer;
+        return 0;
+      }
       if (result !== -EINTR) throw systemError(result, "recvmmsg");
     }
   }

@@ -54,3 +54,10 @@ export function waitUntil(
     if (ready !== -EINTR) check(ready, "poll");
   }
 }
+
+/** Whether the descriptor is ready for `events` now. Does not consume a pending error. */
+export function isReady(fd: number, events: number): boolean {
+  pollfd.fd.set(fds, 0, fd);
+  pollfd.events.set(fds, 0, events);
+  return poll(fds, 0) > 0 && (pollfd.revents.get(fds, 0) & events) !== 0;
+}
