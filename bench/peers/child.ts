@@ -1,0 +1,61 @@
+import { join } from "node:path";
+import type { Counts, Peer } from "../support.ts";
+
+/** A peer that runs in a process of its own: a line of JSON for each round, both ways. */
+export function child(
+  name: string,
+  command: readonly string[],
+  batch: number,
+  bytes: number,
+): Peer {
+  const process = Bun.spawn([...command, String(batch), String(bytes)], {
+    cwd: import.meta.dir,
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const lines = readLines(process.stdout);
+  return {
+    name,
+    run: async (groups) => {
+      process.stdin.write(`${groups}\n`);
+      process.stdin.flush();
+      const { value, done } = await lines.next();
+      if (done) throw new Error(`${name} ended with code ${await process.exited}`);
+      return JSON.parse(value) as Counts;
+    },
+    close: async () => {
+      process.stdin.end();
+      await process.exited;
+    },
+  };
+}
+
+async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, void> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
+    const lines = text.split("\n");
+    text = lines.pop() ?? "";
+    yield* lines;
+  }
+}
+
+const file = (name: string) => join(import.meta.dir, name);
+
+/** `Bun.udpSocket`: connected, `sendMany`, `binaryType: "uint8array"`, in a Bun of its own. */
+export function bunUdp(batch: number, bytes: number): Peer {
+  return child("bun-udp", [process.execPath, file("bun_udp.ts")], batch, bytes);
+}
+
+/** `node:dgram` under Bun, connected. */
+export function nodeDgram(batch: number, bytes: number): Peer {
+  return child("node-dgram", [process.execPath, file("dgram.mjs")], batch, bytes);
+}
+
+/** `node:dgram` under Node, connected; undefined where there is no Node. */
+export function node(batch: number, bytes: number): Peer | undefined {
+  const path = Bun.which("node");
+  return path ? child("node", [path, file("dgram.mjs")], batch, bytes) : undefined;
+}

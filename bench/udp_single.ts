@@ -1,0 +1,34 @@
+// What does a datagram cost when each goes in a call of its own? Sent and received by one thread
+// over loopback, first and last byte of every payload read.
+import { bunSockets } from "./peers/bun_sockets.ts";
+import { c, hasCompiler } from "./peers/c.ts";
+import { bunUdp, node, nodeDgram } from "./peers/child.ts";
+import { type Case, type Peer, readOptions, runCases } from "./support.ts";
+
+function connected(bytes: number): Case {
+  const path = { batch: 1, connected: true } as const;
+  const peers = [
+    bunSockets(path, bytes),
+    hasCompiler() ? c(path, bytes) : undefined,
+    bunUdp(1, bytes),
+    nodeDgram(1, bytes),
+    node(1, bytes),
+  ];
+  return { bench: "udp_single", case: "connected", bytes, batch: 1, peers: peers.filter(isPeer) };
+}
+
+// Each datagram carries its address: what a server that answers many clients does.
+function addressed(bytes: number): Case {
+  const path = { batch: 1, connected: false } as const;
+  const peers = [bunSockets(path, bytes), hasCompiler() ? c(path, bytes) : undefined];
+  return { bench: "udp_single", case: "addressed", bytes, batch: 1, peers: peers.filter(isPeer) };
+}
+
+function isPeer(peer: Peer | undefined): peer is Peer {
+  return peer !== undefined;
+}
+
+await runCases(
+  [connected, addressed].flatMap((make) => [64, 1200].map((bytes) => () => make(bytes))),
+  readOptions(),
+);
