@@ -2,22 +2,13 @@ import { join } from "node:path";
 import type { Counts, Peer } from "../support.ts";
 
 /** A peer that runs in a process of its own: a line of JSON for each round, both ways. */
-export function child(
-  name: string,
-  command: readonly string[],
-  batch: number,
-  bytes: number,
-): Peer {
-  const process = Bun.spawn([...command, String(batch), String(bytes)], {
-    cwd: import.meta.dir,
-    stdin: "pipe",
-    stdout: "pipe",
-    stderr: "inherit",
-  });
-  const lines = readLines(process.stdout);
+function child(name: string, command: readonly string[], batch: number, bytes: number): Peer {
+  let running: ReturnType<typeof start> | undefined;
   return {
     name,
     run: async (groups) => {
+      running ??= start([...command, String(batch), String(bytes)]);
+      const { process, lines } = running;
       process.stdin.write(`${groups}\n`);
       process.stdin.flush();
       const { value, done } = await lines.next();
@@ -25,10 +16,15 @@ export function child(
       return JSON.parse(value) as Counts;
     },
     close: async () => {
-      process.stdin.end();
-      await process.exited;
+      running?.process.stdin.end();
+      await running?.process.exited;
     },
   };
+}
+
+function start(command: string[]) {
+  const process = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+  return { process, lines: readLines(process.stdout) };
 }
 
 async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, void> {
