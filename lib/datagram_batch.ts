@@ -224,7 +224,7 @@ export class DatagramBatch {
   /** How many bytes of slot i are in use: never more than `slotBytes`. */
   length(i: number): number {
     this.#requireSlot(i);
-    return Math.min(mmsghdr.msg_len.get(this.#view, i * HEADER), this.slotBytes);
+    return this.#length(i);
   }
 
   /**
@@ -262,7 +262,8 @@ export class DatagramBatch {
    * what it is now.
    */
   truncated(i: number): boolean {
-    return (this.flags(i) & MSG_TRUNC) !== 0;
+    this.#requireSlot(i);
+    return this.#truncated(i);
   }
 
   /**
@@ -407,7 +408,7 @@ export class DatagramBatch {
 
   /** Whether the memory is gone: freed, or its ArrayBuffer was transferred. */
   get freed(): boolean {
-    return this.#payload.freed;
+    return this.#memory.buffer.detached;
   }
 
   /**
@@ -430,8 +431,18 @@ export class DatagramBatch {
       requireInteger(i, 0, this.capacity - 1, "the index of a slot");
   }
 
+  // What the kernel is told comes from private members only: a subclass may override the others.
+
+  #length(i: number): number {
+    return Math.min(mmsghdr.msg_len.get(this.#view, i * HEADER), this.slotBytes);
+  }
+
+  #truncated(i: number): boolean {
+    return (msghdr.msg_flags.get(this.#view, i * HEADER) & MSG_TRUNC) !== 0;
+  }
+
   #requireUsable(): void {
-    if (this.#payload.freed)
+    if (this.#memory.buffer.detached)
       throw new TypeError("Cannot use a DatagramBatch whose memory was freed or transferred");
   }
 
@@ -495,13 +506,13 @@ export class DatagramBatch {
     for (let i = first; i < this.#count; i++) {
       const header = sendHeaders + i * HEADER;
       const vector = sendVectors + (homes[i] as number) * iovec.size;
-      iovec.iov_len.set(view, vector, this.length(i));
+      iovec.iov_len.set(view, vector, this.#length(i));
       // A connected socket sends to its peer: an address here would go before it.
       msghdr.msg_namelen.set(view, header, connected ? 0 : this.#nameLength(i));
       // The rest of a truncated datagram is lost, so it must not go on as if it were whole. This
       // many vectors the kernel refuses with EMSGSIZE before it reads one, and the slot fails like
       // any other.
-      msghdr.msg_iovlen.set(view, header, this.truncated(i) ? UIO_MAXIOV + 1 : 1);
+      msghdr.msg_iovlen.set(view, header, this.#truncated(i) ? UIO_MAXIOV + 1 : 1);
     }
   }
 
