@@ -118,6 +118,8 @@ export class DatagramBatch {
 
   readonly #payload: NativeBuffer;
   readonly #memory: Uint8Array<ArrayBuffer>;
+  /** A view of the same memory that no caller can reach to lie about: empty when it is gone. */
+  readonly #witness: Uint8Array;
   readonly #slotStride: number;
   /** The mapping below, which no caller ever sees: it holds addresses that the kernel follows. */
   readonly #tables: NativeBuffer;
@@ -164,6 +166,7 @@ export class DatagramBatch {
     this.#layout = layOut(capacity);
     this.#payload = new NativeBuffer(capacity * this.#slotStride);
     this.#memory = this.#payload.bytes;
+    this.#witness = new Uint8Array(this.#memory.buffer);
     try {
       this.#tables = new NativeBuffer(this.#layout.end);
     } catch (error) {
@@ -408,7 +411,7 @@ export class DatagramBatch {
 
   /** Whether the memory is gone: freed, or its ArrayBuffer was transferred. */
   get freed(): boolean {
-    return this.#memory.buffer.detached;
+    return this.#witness.length === 0;
   }
 
   /**
@@ -442,7 +445,7 @@ export class DatagramBatch {
   }
 
   #requireUsable(): void {
-    if (this.#memory.buffer.detached)
+    if (this.#witness.length === 0)
       throw new TypeError("Cannot use a DatagramBatch whose memory was freed or transferred");
   }
 
