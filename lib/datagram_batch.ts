@@ -166,7 +166,7 @@ export class DatagramBatch {
     this.#layout = layOut(capacity);
     this.#payload = new NativeBuffer(capacity * this.#slotStride);
     this.#memory = this.#payload.bytes;
-    this.#witness = new Uint8Array(this.#memory.buffer);
+    this.#witness = this.#memory.subarray();
     try {
       this.#tables = new NativeBuffer(this.#layout.end);
     } catch (error) {
@@ -411,7 +411,7 @@ export class DatagramBatch {
 
   /** Whether the memory is gone: freed, or its ArrayBuffer was transferred. */
   get freed(): boolean {
-    return this.#witness.length === 0;
+    return this.#gone();
   }
 
   /**
@@ -444,8 +444,12 @@ export class DatagramBatch {
     return (msghdr.msg_flags.get(this.#view, i * HEADER) & MSG_TRUNC) !== 0;
   }
 
+  #gone(): boolean {
+    return this.#witness.length === 0 || this.#words.length === 0;
+  }
+
   #requireUsable(): void {
-    if (this.#witness.length === 0)
+    if (this.#gone())
       throw new TypeError("Cannot use a DatagramBatch whose memory was freed or transferred");
   }
 

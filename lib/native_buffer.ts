@@ -26,6 +26,8 @@ export class NativeBuffer {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Where it is. Of no use, and dangerous, after `free`. */
   readonly address: number;
+  // Its own reference: `bytes.buffer` is what a caller says it is.
+  readonly #buffer: ArrayBuffer;
 
   /**
    * Maps memory.
@@ -42,13 +44,14 @@ export class NativeBuffer {
       check(mapping, "mmap");
       throw new TypeError("unreachable");
     }
+    this.#buffer = mapping.buffer;
     this.bytes = new Uint8Array(mapping.buffer);
     this.address = mapping.address;
   }
 
   /** Whether the memory is gone: freed, or detached by a transfer. */
   get freed(): boolean {
-    return this.bytes.buffer.detached;
+    return this.#buffer.detached;
   }
 
   /**
@@ -56,7 +59,7 @@ export class NativeBuffer {
    * the ArrayBuffer was transferred: the memory then belongs to who has it.
    */
   free(): void {
-    unmapMemory(this.bytes.buffer);
+    unmapMemory(this.#buffer);
   }
 
   /** Frees at the end of a `using` block. */

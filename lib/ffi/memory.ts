@@ -60,14 +60,18 @@ export function mapMemory(byteLength: number): Mapping | number {
 export function unmapMemory(buffer: ArrayBuffer): void {
   // A transfer to another length copies and lets go of the old memory at once: the deallocator runs
   // inside this call.
-  if (!buffer.detached) buffer.transfer(0);
+  if (!isDetached.call(buffer)) transfer.call(buffer, 0);
 }
 
-const lengthOfTypedArray = byteLengthGetter(Object.getPrototypeOf(Uint8Array.prototype));
-const lengthOfDataView = byteLengthGetter(DataView.prototype);
+// The engine's own, because a caller's buffer can have properties that say something else.
+const { transfer } = ArrayBuffer.prototype;
+const isDetached = getter(ArrayBuffer.prototype, "detached") as () => boolean;
+const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
+const lengthOfTypedArray = getter(typedArray, "byteLength") as () => number;
+const lengthOfDataView = getter(DataView.prototype, "byteLength") as () => number;
 
-function byteLengthGetter(prototype: object): () => number {
-  return Object.getOwnPropertyDescriptor(prototype, "byteLength")?.get as () => number;
+function getter(prototype: object, name: string): unknown {
+  return Object.getOwnPropertyDescriptor(prototype, name)?.get;
 }
 
 /**
