@@ -71,6 +71,9 @@ export let prepareSend: (batch: DatagramBatch, first: number, connected: boolean
  */
 export let sendFrom: (batch: DatagramBatch, fd: number, from: number, flags: number) => number;
 
+/** The slot that the last send found no room for, or -1 when it did not stop for that. */
+export let waitsFrom: (batch: DatagramBatch) => number;
+
 const HEADER = mmsghdr.size;
 const HEADER_WORDS = HEADER / 4;
 const NAME = sockaddr_storage.size;
@@ -349,16 +352,15 @@ export class DatagramBatch {
     this.#requireSlot(i);
     this.#requireSlot(j);
     this.#requireUsable();
-    // Whether a header without a name means the peer depends on its place: so it gets its name first.
-    this.#nameLength(i);
-    this.#nameLength(j);
+    // What a header without a name means depends on its place: so it is settled before it moves.
+    this.#setNameLength(i, this.#nameLength(i));
+    this.#setNameLength(j, this.#nameLength(j));
     const { sendHeaders } = this.#layout;
     swapWords(this.#words, i * HEADER_WORDS, j * HEADER_WORDS);
     swapWords(this.#words, sendHeaders / 4 + i * HEADER_WORDS, sendHeaders / 4 + j * HEADER_WORDS);
     const home = this.#homes[i] as number;
     this.#homes[i] = this.#homes[j] as number;
     this.#homes[j] = home;
-    this.#namedEnd = Math.max(this.#namedEnd, i + 1, j + 1);
   }
 
   /**
@@ -559,6 +561,7 @@ export class DatagramBatch {
     receiveInto = (batch, fd, flags, peer) => batch.#receive(fd, flags, peer);
     prepareSend = (batch, first, connected) => batch.#prepareSend(first, connected);
     sendFrom = (batch, fd, from, flags) => batch.#send(fd, from, flags);
+    waitsFrom = (batch) => (batch.#stoppedErrno === EAGAIN ? batch.#stoppedIndex : -1);
   }
 }
 

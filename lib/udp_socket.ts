@@ -35,8 +35,8 @@ import {
   type InetAddress,
   toInetAddress,
 } from "./address.ts";
-import { DatagramBatch, prepareSend, receiveInto, sendFrom } from "./datagram_batch.ts";
-import { check, systemError } from "./error.ts";
+import { DatagramBatch, prepareSend, receiveInto, sendFrom, waitsFrom } from "./datagram_batch.ts";
+import { ClosedError, check, systemError } from "./error.ts";
 import { byteLengthOf } from "./ffi/memory.ts";
 import { requireFlags, requireInteger, requireView, toView } from "./internal/arguments.ts";
 import { deadlineAfter, isReady, waitUntil } from "./internal/deadline.ts";
@@ -128,6 +128,8 @@ export interface BufferSize {
 // MSG_ZEROCOPY would let the kernel read the caller's memory after the call.
 const RECEIVE_FLAGS = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT;
 const SEND_FLAGS = MSG_CONFIRM | MSG_DONTROUTE | MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL;
+// MSG_MORE would make one datagram of all slots, for the address of the first.
+const SEND_BATCH_FLAGS = SEND_FLAGS & ~MSG_MORE;
 const PEERS_MAX = 4096;
 const INT_MAX = 2 ** 31 - 1;
 
@@ -167,6 +169,7 @@ export class UdpSocket {
    */
   readonly family: "ipv4" | "ipv6";
   #fd: number;
+  #bound = false;
   #connected = false;
   /** The sockaddr of the peer, once nothing in the queue can be older than it. */
   #onlySender: Uint8Array | undefined;
@@ -203,6 +206,7 @@ export class UdpSocket {
     const udp = new UdpSocket(local.family, copyOptions(options));
     try {
       check(bind(udp.#fd, addressBytes(local)), "bind", { address: local });
+      udp.#bound = true;
     } catch (error) {
       udp.close();
       throw error;
@@ -211,6 +215,9 @@ export class UdpSocket {
   }
 
   private constructor(family: "ipv4" | "ipv6", options: UdpSocketOptions) {
+    if (family === "ipv4" && options.ipv6Only) {
+      throw new TypeError("Cannot make an IPv4 socket ipv6Only: expected an IPv6 one");
+    }
     this.family = family;
     this.#requested = options;
     const domain = family === "ipv4" ? AF_INET : AF_INET6;
@@ -261,6 +268,7 @@ export class UdpSocket {
    */
   connect(address: InetAddress | string): void {
     const peer = toInetAddress(address);
+    if (peer.port === 0) throw new RangeError(`Cannot connect to ${peer}: expected a port above 0`);
     check(connect(this.#fd, addressBytes(peer)), "connect", { address: peer, sending: true });
     this.#connected = true;
     this.#onlySender = undefined;
@@ -270,16 +278,24 @@ export class UdpSocket {
   }
 
   /**
-   * Takes the peer away: the socket receives from everybody again. A port that `bind` chose stays;
-   * one that `connect` chose is given back, and so is the local address. Does nothing on a socket
-   * without a peer.
+   * Takes the peer away: the socket receives from everybody again. The address and port of `bind`
+   * stay; those that `connect` chose are given back. Does nothing on a socket without a peer.
+   *
+   * @throws {SystemError} `EADDRINUSE` the kernel had chosen the port for `bind`, gave it back, and
+   * another process took it within these microseconds
    */
   disconnect(): void {
+    this.#requireOpen("connect");
+    if (!this.#connected) return;
+    const local = this.localAddress;
     const unspecified = new Uint8Array(sockaddr.size);
     sockaddr.sa_family.set(new DataView(unspecified.buffer), 0, AF_UNSPEC);
     check(connect(this.#fd, unspecified), "connect");
     this.#connected = false;
     this.#onlySender = this.#peer = undefined;
+    // Linux gives back every port that was not asked for by its number.
+    if (!this.#bound || this.localAddress.port !== 0) return;
+    check(bind(this.#fd, addressBytes(local)), "bind", { address: local });
   }
 
   /** Whether the socket has a peer. */
@@ -350,8 +366,8 @@ export class UdpSocket {
    * @see {@link https://man7.org/linux/man-pages/man2/send.2.html | send(2)}
    */
   trySend(data: ArrayBufferView | ArrayBuffer, options?: FlagOptions): number | undefined {
-    const view = toView(data, "data");
     const flags = requireFlags(options?.flags, SEND_FLAGS) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    const view = toView(data, "data");
     for (;;) {
       const result = send(this.#fd, view, flags);
       if (result >= 0) return result;
@@ -396,8 +412,8 @@ export class UdpSocket {
   ): number | undefined {
     const destination = toInetAddress(address);
     const bytes = addressBytes(destination);
-    const view = toView(data, "data");
     const flags = requireFlags(options?.flags, SEND_FLAGS) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    const view = toView(data, "data");
     for (;;) {
       const result = sendto(this.#fd, view, flags, bytes);
       if (result >= 0) return result;
@@ -443,8 +459,9 @@ export class UdpSocket {
    * @see {@link https://man7.org/linux/man-pages/man2/recv.2.html | recv(2)}
    */
   tryReceive(target: ArrayBufferView, options?: FlagOptions): number | undefined {
-    requireView(target, "target");
+    // Options first: reading them can run the caller's code, which could detach the target.
     const flags = requireFlags(options?.flags, RECEIVE_FLAGS) | MSG_DONTWAIT;
+    requireView(target, "target");
     for (;;) {
       const result = recv(this.#fd, target, flags);
       if (result >= 0) return result;
@@ -481,10 +498,10 @@ export class UdpSocket {
    * @see {@link https://man7.org/linux/man-pages/man2/recvfrom.2.html | recvfrom(2)}
    */
   tryReceiveFrom(target: ArrayBufferView, options?: FlagOptions): ReceivedFrom | undefined {
-    requireView(target, "target");
     // MSG_TRUNC as an input flag makes recvfrom return the true length, from which truncation can
     // be told.
     const flags = requireFlags(options?.flags, RECEIVE_FLAGS) | MSG_DONTWAIT | MSG_TRUNC;
+    requireView(target, "target");
     for (;;) {
       const result = recvfrom(this.#fd, target, flags, name, nameLength);
       if (result >= 0) return this.#receivedFrom(result, byteLengthOf(target));
@@ -537,7 +554,8 @@ export class UdpSocket {
    */
   trySendBatch(batch: DatagramBatch, first = 0, options?: FlagOptions): number {
     requireBatch(batch);
-    const flags = requireFlags(options?.flags, SEND_FLAGS);
+    const flags = requireFlags(options?.flags, SEND_BATCH_FLAGS);
+    this.#requireOpen("sendmmsg");
     prepareSend(batch, first, this.#connected);
     return sendFrom(batch, this.#fd, first, flags);
   }
@@ -553,13 +571,14 @@ export class UdpSocket {
    */
   sendBatchSync(batch: DatagramBatch, first = 0, options?: WaitOptions): number {
     requireBatch(batch);
-    const flags = requireFlags(options?.flags, SEND_FLAGS);
+    const flags = requireFlags(options?.flags, SEND_BATCH_FLAGS);
     const deadline = deadlineAfter(options?.timeoutMs);
+    this.#requireOpen("sendmmsg");
     prepareSend(batch, first, this.#connected);
     let sent = sendFrom(batch, this.#fd, first, flags);
-    for (let stopped = batch.stopped; stopped?.code === "EAGAIN"; stopped = batch.stopped) {
+    for (let next = waitsFrom(batch); next >= 0; next = waitsFrom(batch)) {
       waitUntil(this.#fd, POLLOUT, deadline, "sendmmsg", sent);
-      sent += sendFrom(batch, this.#fd, stopped.index, flags);
+      sent += sendFrom(batch, this.#fd, next, flags);
     }
     return sent;
   }
@@ -576,6 +595,7 @@ export class UdpSocket {
   tryReceiveBatch(batch: DatagramBatch, options?: FlagOptions): number {
     requireBatch(batch);
     const flags = requireFlags(options?.flags, RECEIVE_FLAGS);
+    this.#requireOpen("recvmmsg");
     for (;;) {
       const result = receiveInto(batch, this.#fd, flags, this.#onlySender);
       if (result >= 0) return result;
@@ -613,9 +633,15 @@ export class UdpSocket {
     if (this.#fd < 0) return;
     const fd = this.#fd;
     this.#fd = -1;
+    this.#connected = false;
     // close(2): the descriptor is gone even when it reports an error, and there is nothing a caller
     // could do.
     close(fd);
+  }
+
+  // A call with one datagram need not ask: the kernel refuses -1 before it looks at anything else.
+  #requireOpen(syscall: string): void {
+    if (this.#fd < 0) throw new ClosedError(syscall);
   }
 
   /** Closes at the end of a `using` block. */

@@ -70,6 +70,9 @@ const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
 const lengthOfTypedArray = getter(typedArray, "byteLength") as () => number;
 const lengthOfDataView = getter(DataView.prototype, "byteLength") as () => number;
 
+/** Tells the length of an ArrayBuffer; throws a TypeError when called on anything else. */
+export const lengthOfArrayBuffer = getter(ArrayBuffer.prototype, "byteLength") as () => number;
+
 function getter(prototype: object, name: string): unknown {
   return Object.getOwnPropertyDescriptor(prototype, name)?.get;
 }

@@ -1,4 +1,4 @@
-import { byteLengthOf } from "../ffi/memory.ts";
+import { byteLengthOf, lengthOfArrayBuffer } from "../ffi/memory.ts";
 
 /** Throws a RangeError unless `value` is a whole number between the bounds, both included. */
 export function requireInteger(
@@ -43,11 +43,21 @@ function describe(value: unknown): string {
   return value === null ? "null" : `a value of type ${typeof value}`;
 }
 
-/** The data of a `try` send: a view as it is, an ArrayBuffer as a view of the whole of it. */
+/** The data of a send: a view as it is, an ArrayBuffer as a view of the whole of it. */
 export function toView(data: ArrayBufferView | ArrayBuffer, name: string): ArrayBufferView {
-  const view = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
+  const view = isArrayBuffer(data) ? new Uint8Array(data) : data;
   requireView(view, name);
   return view;
+}
+
+// `instanceof` is also true for a Proxy and for what only inherits: the engine's getter is not.
+function isArrayBuffer(data: ArrayBufferView | ArrayBuffer): data is ArrayBuffer {
+  if (!(data instanceof ArrayBuffer)) return false;
+  try {
+    return lengthOfArrayBuffer.call(data) >= 0;
+  } catch {
+    return false;
+  }
 }
 
 /**
