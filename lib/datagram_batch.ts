@@ -128,6 +128,7 @@ export class DatagramBatch {
   readonly #tables: NativeBuffer;
   readonly #view: DataView;
   readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
   readonly #layout: Layout;
   /**
    * The payload slot and name that header i uses: swapping headers moves neither bytes nor names.
@@ -179,6 +180,7 @@ export class DatagramBatch {
     const { buffer } = this.#tables.bytes;
     this.#view = new DataView(buffer);
     this.#words = new Int32Array(buffer);
+    this.#bytes = this.#tables.bytes;
     this.#homes = Uint16Array.from({ length: capacity }, (_, i) => i);
     this.#failures = new Uint8Array(capacity);
     for (let i = 0; i < capacity; i++) this.#connect(i);
@@ -283,8 +285,7 @@ export class DatagramBatch {
     if (length === 0) return -1;
     const at = this.#nameOffset(i);
     // Whole words are compared, so the bytes after the name must not differ.
-    if (length & 3)
-      new Uint8Array(this.#words.buffer).fill(0, at + length, at + length + 4 - (length & 3));
+    if (length & 3) this.#bytes.fill(0, at + length, at + length + 4 - (length & 3));
     this.#senders ??= new SenderTable(this.#peersMax);
     return this.#senders.number(this.#words, at >> 2, length);
   }
@@ -308,7 +309,7 @@ export class DatagramBatch {
     const bytes = address === undefined ? undefined : addressBytes(toInetAddress(address));
     this.#requireUsable();
     this.#requireSlot(i);
-    if (bytes) new Uint8Array(this.#words.buffer).set(bytes, this.#nameOffset(i));
+    if (bytes) this.#bytes.set(bytes, this.#nameOffset(i));
     this.#setNameLength(i, bytes?.length ?? 0);
   }
 
@@ -464,7 +465,7 @@ export class DatagramBatch {
     const length = msghdr.msg_namelen.get(this.#view, i * HEADER);
     if (length < NO_NAME) return length;
     if (i >= this.#peerEnd || !this.#peer) return 0;
-    new Uint8Array(this.#words.buffer).set(this.#peer, this.#nameOffset(i));
+    this.#bytes.set(this.#peer, this.#nameOffset(i));
     this.#setNameLength(i, this.#peer.length);
     return this.#peer.length;
   }

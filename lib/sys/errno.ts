@@ -1,7 +1,7 @@
 import * as constants from "../../structs/constants/errno.ts";
 
-// Two names have one value: these are the second ones.
-const SECOND_NAMES: readonly string[] = ["EWOULDBLOCK", "EDEADLOCK", "ENOTSUP"];
+// Two names have one value: these are the second ones, by the choice of util.getSystemErrorName.
+const SECOND_NAMES: readonly string[] = ["EWOULDBLOCK", "EDEADLOCK", "EOPNOTSUPP"];
 
 let names: Map<number, string> | undefined;
 

@@ -49,26 +49,29 @@ export function firstProgram(): string {
 
 /**
  * What a program says that it prints: the comment at the end of each line with console.log, in
- * order. A comment that ends with "…" says something else.
+ * order. The lines of a loop are written with ", " between them. A comment that ends with "…" says
+ * something else.
  *
  * ```ts
  * console.log(1 + 1); // 2
+ * for (const word of ["a", "b"]) console.log(word); // a, b
  * console.log(performance.now()); // milliseconds …
  * ```
  */
 export function expectedOutput(source: string): string[] {
-  return [...source.matchAll(/^\s*console\.log\(.*\); \/\/ (.*)$/gm)]
+  return [...source.matchAll(/\bconsole\.log\(.*\); \/\/ (.*)$/gm)]
     .map(([, comment = ""]) => comment.trim())
     .filter((comment) => !comment.endsWith("…"));
 }
 
-/** The first of the expected lines that the output lacks, or has too early. */
+/** The first of the expected texts that the output lacks, or has too early. */
 export function missingOutput(expected: readonly string[], output: string): string | undefined {
-  const lines = output.split("\n");
+  const printed = `, ${output.trimEnd().replaceAll("\n", ", ")}, `;
   let at = 0;
-  return expected.find((line) => {
-    const found = lines.indexOf(line, at);
-    at = found + 1;
+  return expected.find((text) => {
+    const found = printed.indexOf(`, ${text}, `, at);
+    // The separator that ends one text begins the next.
+    at = found + text.length + 2;
     return found < 0;
   });
 }

@@ -1,0 +1,133 @@
+/**
+ * The allocation contract: the `try` forms of batches and of single datagrams allocate nothing per
+ * datagram. Measured in children, because both measures need a process of their own:
+ *
+ * - resident memory without garbage collection (BUN_JSC_useGC=0) grows under 4 bytes a datagram;
+ * - the heap after a collection grew under 0.5 bytes a datagram: nothing is kept.
+ *
+ * The second alone would pass for code that allocates garbage, so a control shows that the first
+ * sees one object and one string per datagram.
+ */
+import { expect, test } from "bun:test";
+
+const DATAGRAMS = 1_000_000;
+const RESIDENT_BYTES_MAX = 4;
+const HEAP_BYTES_MAX = 0.5;
+
+// Each loop receives `count` datagrams. `touched` keeps the engine from leaving the reads out.
+const loops = {
+  batch: `
+    let touched = 0;
+    function run(count) {
+      for (let received = 0; received < count; received += 64) {
+        client.trySendBatch(outgoing);
+        const arrived = server.tryReceiveBatch(incoming);
+        for (let i = 0; i < arrived; i++) {
+          const at = incoming.offset(i);
+          const length = incoming.length(i);
+          touched += incoming.memory[at] + incoming.memory[at + length - 1] + incoming.sender(i);
+        }
+        if (server.trySendBatch(incoming) !== 64) throw new Error("not all came and went back");
+        if (client.tryReceiveBatch(returned) !== 64) throw new Error("not all came back");
+        for (let i = 0; i < 64; i++) touched += returned.sender(i) + returned.length(i);
+      }
+    }`,
+  single: `
+    let touched = 0;
+    function run(count) {
+      for (let received = 0; received < count; received++) {
+        client.trySend(data);
+        const length = server.tryReceive(target);
+        if (length !== 64) throw new Error("it did not come");
+        touched += target[0] + target[length - 1];
+      }
+    }`,
+  "single to an address": `
+    let touched = 0;
+    function run(count) {
+      for (let received = 0; received < count; received++) {
+        stranger.trySendTo(data, address);
+        const length = server.tryReceive(target);
+        if (length !== 64) throw new Error("it did not come");
+        touched += target[0] + target[length - 1];
+      }
+    }`,
+  control: `
+    let touched = 0;
+    const seen = new Array(64);
+    function run(count) {
+      for (let received = 0; received < count; received++) {
+        client.trySend(data);
+        const length = server.tryReceive(target);
+        if (length !== 64) throw new Error("it did not come");
+        seen[received & 63] = { length, text: "datagram " + received };
+        touched += target[0] + seen[received & 63].text.length;
+      }
+    }`,
+};
+
+function makeScript(loop: keyof typeof loops): string {
+  return `
+    import { heapStats } from "bun:jsc";
+    import { DatagramBatch, UdpSocket } from "bun-sockets";
+    const server = UdpSocket.bind("127.0.0.1:0");
+    const client = UdpSocket.open("ipv4");
+    const stranger = UdpSocket.open("ipv4");
+    const address = server.localAddress;
+    client.connect(address);
+    const data = new Uint8Array(64).fill(7);
+    const target = new Uint8Array(2048);
+    const outgoing = new DatagramBatch();
+    const incoming = new DatagramBatch();
+    const returned = new DatagramBatch();
+    outgoing.count = 64;
+    for (let i = 0; i < 64; i++) outgoing.write(i, data);
+    ${loops[loop]}
+    // What the kernel counts, not what the engine does.
+    const resident = () => process.memoryUsage.rss();
+    const heap = () => {
+      Bun.gc(true);
+      const { heapSize, extraMemorySize } = heapStats();
+      return heapSize + extraMemorySize;
+    };
+    run(300_000);
+    const before = process.env.BUN_JSC_useGC === "0" ? resident() : heap();
+    run(${DATAGRAMS});
+    const after = process.env.BUN_JSC_useGC === "0" ? resident() : heap();
+    console.log(JSON.stringify({ bytes: (after - before) / ${DATAGRAMS}, touched: touched > 0 }));
+  `;
+}
+
+async function measure(
+  loop: keyof typeof loops,
+  environment: Record<string, string>,
+): Promise<{ bytes: number; touched: boolean }> {
+  const child = Bun.spawn([process.execPath, "-e", makeScript(loop)], {
+    cwd: `${import.meta.dir}/../..`,
+    env: { ...process.env, ...environment },
+    stderr: "inherit",
+  });
+  const output = await child.stdout.text();
+  expect(await child.exited).toBe(0);
+  return JSON.parse(output);
+}
+
+const measured = ["batch", "single", "single to an address"] as const;
+test.each(measured)(
+  "the try path (%s) allocates nothing per datagram",
+  async (loop) => {
+    const [resident, heap] = await Promise.all([
+      measure(loop, { BUN_JSC_useGC: "0" }),
+      measure(loop, {}),
+    ]);
+    expect([resident.touched, heap.touched]).toEqual([true, true]);
+    expect(resident.bytes).toBeLessThan(RESIDENT_BYTES_MAX);
+    expect(heap.bytes).toBeLessThan(HEAP_BYTES_MAX);
+  },
+  60_000,
+);
+
+test("the measure sees one object and one string per datagram", async () => {
+  const resident = await measure("control", { BUN_JSC_useGC: "0" });
+  expect(resident.bytes).toBeGreaterThan(4 * RESIDENT_BYTES_MAX);
+}, 60_000);

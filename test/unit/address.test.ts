@@ -1,0 +1,562 @@
+import { describe, expect, test } from "bun:test";
+import { inspect } from "node:util";
+import fc from "fast-check";
+import {
+  type Address,
+  type AddressParts,
+  addressBytes,
+  addressFrom,
+  addressFromBytes,
+  compareAddresses,
+  Inet4Address,
+  Inet6Address,
+  type InetAddress,
+  parseAddress,
+  RawAddress,
+  toInetAddress,
+} from "../../lib/address.ts";
+import { ClosedError, SystemError } from "../../lib/error.ts";
+import { EBADF, EMFILE } from "../../structs/constants/errno.ts";
+import { AF_INET, AF_INET6, AF_UNIX } from "../../structs/constants/sys_socket.ts";
+import { failWith, replaceEntry } from "../support/faults.ts";
+
+const NO_INTERFACE = "nosuchif0";
+
+const port = fc.oneof(fc.constantFrom(0, 1, 53, 255, 256, 65535), fc.nat(65535));
+const octet = fc.constantFrom(0, 1, 2, 127, 255);
+const inet4 = fc
+  .tuple(octet, octet, octet, octet, port)
+  .map(([a, b, c, d, number]) => new Inet4Address(`${a}.${b}.${c}.${d}`, number));
+const host6 = fc.constantFrom(
+  "::",
+  "::1",
+  "fe80::1",
+  "fe80::2",
+  "::ffff:1.2.3.4",
+  "2001:db8::1:0:0:1",
+);
+const zone = fc.constantFrom("", "%1", "%2", "%4294967295", "%lo", "%eth0", "%ETH0", "%lo.1");
+const flow = fc.oneof(fc.constantFrom(0, 1, 0xffff_ffff), fc.nat(0xffff_ffff));
+const inet6 = fc
+  .tuple(host6, zone, port, flow)
+  .map(
+    ([host, scope, number, bits]) => new Inet6Address(`${host}${scope}`, number, { flow: bits }),
+  );
+// Families that have no class, and the two that have, too short to be theirs.
+const raw = fc
+  .tuple(fc.constantFrom(0, AF_UNIX, AF_INET, AF_INET6, 0x1234), fc.uint8Array({ maxLength: 13 }))
+  .map(([family, rest]) => new RawAddress(Uint8Array.of(family & 0xff, family >> 8, ...rest)));
+const anyAddress: fc.Arbitrary<Address> = fc.oneof(inet4, inet6, raw);
+// Two that are equal as often as not.
+const pair = fc.oneof(
+  fc.tuple(anyAddress, anyAddress),
+  anyAddress.map((address): [Address, Address] => [address, copyOf(address)]),
+);
+
+function copyOf(address: Address): Address {
+  return addressFrom(address.toJSON());
+}
+
+describe("parseAddress()", () => {
+  test.each([
+    "0.0.0.0:0",
+    "127.0.0.1:53",
+    "255.255.255.255:65535",
+    "[::]:0",
+    "[::1]:53",
+    "[fe80::1%eth0]:53",
+    "[fe80::1%2]:53",
+    "[fe80::1%4294967295]:1",
+    "[fe80::1%br-1.100@x]:1",
+    "[2001:db8::1:0:0:1]:65535",
+    "[::ffff:1.2.3.4]:80",
+    "sockaddr:0100",
+    "sockaddr:01002f72756e2f78",
+  ])("gives %s, which toString() writes back", (text) => {
+    expect(`${parseAddress(text)}`).toBe(text);
+    expect(parseAddress(text).key).toBe(text);
+  });
+
+  test.each([
+    ["[2001:DB8:0:0::1]:53", "[2001:db8::1]:53"],
+    ["[0:0:0:0:0:0:0:1]:53", "[::1]:53"],
+    ["[::FFFF:102:304]:53", "[::ffff:1.2.3.4]:53"],
+    ["sockaddr:02000035c0000201", "sockaddr:02000035c0000201"],
+    ["sockaddr:02000035c00002010000000000000000", "192.0.2.1:53"],
+  ])("reads %s as %s", (text, canonical) => {
+    expect(`${parseAddress(text)}`).toBe(canonical);
+  });
+
+  test.each([
+    ...["", " ", ":", ":53", "127.0.0.1", "127.0.0.1:", "127.0.0.1:-1", "127.0.0.1:05"],
+    ...["127.0.0.1:00", "127.0.0.1:+5", "127.0.0.1:5 ", "127.0.0.1:5\n", " 127.0.0.1:5"],
+    ...["127.0.0.1:0x5", "127.0.0.1:5.0", "127.0.0.1:1e1", "127.0.0.1 :5", "127.0.0.1:5:6"],
+    ...["127.1:5", "127.0.0.01:5", "0x7f.0.0.1:5", "2130706433:5", "127.0.0.256:5", "1.2.3.4.5:5"],
+    ...["::1:53", "::1", "[::1]", "[::1]:", "[::1]53", "[::1]:05", "[::1", "::1]:5", "[]:5"],
+    ...["[[::1]]:5", "[::1]]:5", "[127.0.0.1]:5", "127.0.0.1%lo:5", "[:::1]:5", "[::1 ]:5"],
+    ...["[::1%]:5", "[fe80::1%eth0/x]:5", "[fe80::1%eth0%1]:5", "[fe80::1%e:0]:5", "[%lo]:5"],
+    ...["[fe80::1%eth 0]:5", "[fe80::1%0]:5", "[fe80::1%01]:5", "[fe80::1%1a]:5"],
+    ...["[fe80::1%sixteen-bytes-xy]:5", "[fe80::1%éééééééé]:5", "[fe80::1%eth0\0]:5"],
+    ...["localhost:53", "example.com:53", "[localhost]:53", "unix:/run/x.sock", "http://[::1]:5"],
+    ...["sockaddr:", "sockaddr:0", "sockaddr:010", "sockaddr:0G00", "sockaddr:0A00", "sockaddr"],
+  ])("refuses %p with a TypeError", (text) => {
+    expect(() => parseAddress(text)).toThrow(TypeError);
+  });
+
+  test.each([
+    ["127.0.0.1:65536", "Cannot use 65536 as a port: expected 0 to 65535"],
+    ["[::1]:70000", "Cannot use 70000 as a port: expected 0 to 65535"],
+    ["127.0.0.1:99999999999999999999", "Cannot use 100000000000000000000 as a port"],
+    ["[fe80::1%4294967296]:1", "Cannot use 4294967296 as an interface index"],
+    ["sockaddr:01", "Cannot make a RawAddress of 1 bytes: expected 2 to 128"],
+    [`sockaddr:${"01".repeat(129)}`, "Cannot make a RawAddress of 129 bytes: expected 2 to 128"],
+  ])("refuses %p with a RangeError", (text, message) => {
+    expect(() => parseAddress(text)).toThrow(RangeError);
+    expect(() => parseAddress(text)).toThrow(message);
+  });
+
+  test.each([[undefined], [null], [53], [{}], [["127.0.0.1:53"]], [Buffer.from("127.0.0.1:53")]])(
+    "refuses %p, which is no string",
+    (value) => {
+      expect(() => parseAddress(value as unknown as string)).toThrow(TypeError);
+    },
+  );
+
+  test("says what it wanted", () => {
+    expect(() => parseAddress("::1")).toThrow(
+      'Cannot parse "::1" as an address: expected "host:port" or "[host]:port"',
+    );
+    expect(() => parseAddress("127.1:5")).toThrow('Cannot use "127.1" as an IPv4 address');
+    expect(() => parseAddress("[g::]:5")).toThrow('Cannot use "g::" as an IPv6 address');
+  });
+
+  test("reads what toString() writes, for any address", () => {
+    fc.assert(
+      fc.property(anyAddress, (address) => {
+        const again = parseAddress(`${address}`);
+        expect(`${again}`).toBe(`${address}`);
+        if (!(address instanceof Inet6Address)) expect(again.equals(address)).toBe(true);
+      }),
+    );
+  });
+});
+
+describe("Inet4Address", () => {
+  test("has parts, a text, and the bytes of a sockaddr_in", () => {
+    const address = new Inet4Address("192.0.2.1", 0x1234);
+    expect(address).toMatchObject({ family: "ipv4", host: "192.0.2.1", port: 0x1234 });
+    expect(`${address}`).toBe("192.0.2.1:4660");
+    expect(address.bytes.toHex()).toBe("02001234c00002010000000000000000");
+    expect(inspect(address)).toBe("Inet4Address 192.0.2.1:4660");
+  });
+
+  test("is made of the bytes of a sockaddr_in, which are copied", () => {
+    const bytes = Buffer.from("02000035c00002010000000000000000ffff", "hex").subarray(0, 16);
+    const address = new Inet4Address(bytes);
+    bytes.fill(0);
+    expect(`${address}`).toBe("192.0.2.1:53");
+  });
+
+  test.each([
+    ["too few bytes", new Uint8Array(15).fill(2, 0, 1)],
+    ["another family", new Uint8Array(28).fill(AF_INET6, 0, 1)],
+    ["no bytes", new Uint8Array(0)],
+  ])("refuses %s", (_what, bytes) => {
+    expect(() => new Inet4Address(bytes)).toThrow(
+      "Cannot make an Inet4Address: expected at least 16 bytes that start with its family",
+    );
+  });
+
+  test.each([
+    [-1, RangeError],
+    [65536, RangeError],
+    [0.5, RangeError],
+    [Number.NaN, RangeError],
+    ["53", TypeError],
+    [undefined, TypeError],
+    [null, TypeError],
+    [53n, TypeError],
+  ])("refuses %p as a port", (value, kind) => {
+    expect(() => new Inet4Address("127.0.0.1", value as number)).toThrow(kind);
+    expect(() => Inet4Address.any.withPort(value as number)).toThrow(kind);
+  });
+
+  test.each([["127.1"], ["::1"], [""], [undefined], [null], [127]])(
+    "refuses %p as a host",
+    (host) => {
+      expect(() => new Inet4Address(host as string, 53)).toThrow(TypeError);
+    },
+  );
+
+  test("withPort() changes the port only", () => {
+    const address = new Inet4Address("192.0.2.1", 53);
+    expect(`${address.withPort(54)} ${address}`).toBe("192.0.2.1:54 192.0.2.1:53");
+  });
+
+  test.each([
+    [Inet4Address.any, "0.0.0.0:0"],
+    [Inet4Address.loopback, "127.0.0.1:0"],
+    [Inet4Address.broadcast, "255.255.255.255:0"],
+  ])("has the constant %s", (constant, text) => {
+    expect(`${constant}`).toBe(text);
+  });
+});
+
+describe("Inet6Address", () => {
+  test("has parts, a text, and the bytes of a sockaddr_in6", () => {
+    const address = new Inet6Address("2001:DB8::1", 0x1234, { flow: 0x0102_0304 });
+    expect(address).toMatchObject({
+      family: "ipv6",
+      host: "2001:db8::1",
+      port: 0x1234,
+      flow: 0x0102_0304,
+      scope: 0,
+    });
+    expect(address.bytes.toHex()).toBe("0a0012340102030420010db800000000000000000000000100000000");
+    expect(inspect(address)).toBe("Inet6Address [2001:db8::1]:4660");
+  });
+
+  test("keeps a scope as a number", () => {
+    const address = new Inet6Address("fe80::1%258", 53);
+    expect(address.scope).toBe(258);
+    expect(address.host).toBe("fe80::1%258");
+    expect(address.bytes.subarray(24).toHex()).toBe("02010000");
+    expect(address.resolveScope()).toBe(address);
+  });
+
+  test("keeps a scope as a name, and has its index in the bytes", () => {
+    const address = new Inet6Address("fe80::1%lo", 53, { flow: 9 });
+    expect(address.scope).toBe("lo");
+    expect(`${address}`).toBe("[fe80::1%lo]:53");
+    // The loopback interface is the first of every network namespace.
+    expect(address.bytes.subarray(24).toHex()).toBe("01000000");
+    const resolved = address.resolveScope();
+    expect(resolved).toMatchObject({ scope: 1, host: "fe80::1%1", port: 53, flow: 9 });
+    expect(resolved.equals(address)).toBe(false);
+    expect(address.scope).toBe("lo");
+  });
+
+  test("an interface that does not exist is ENODEV when the address is used", () => {
+    const address = new Inet6Address(`fe80::1%${NO_INTERFACE}`, 53);
+    for (const use of [
+      () => address.resolveScope(),
+      () => address.bytes,
+      () => addressBytes(address),
+    ]) {
+      expect(use).toThrow(SystemError);
+      expect(use).toThrow(`if_nametoindex ENODEV [fe80::1%${NO_INTERFACE}]:53: no such device`);
+    }
+    expect(address.hash).toBeNumber();
+    expect(address.equals(copyOf(address))).toBe(true);
+  });
+
+  test("resolveScope() reports whatever the C library says", () => {
+    const address = new Inet6Address("fe80::1%lo", 53);
+    {
+      using _fault = replaceEntry("if_nametoindex", () => failWith(EMFILE, 0));
+      expect(() => address.resolveScope()).toThrow("if_nametoindex EMFILE [fe80::1%lo]:53");
+    }
+    {
+      using _fault = replaceEntry("if_nametoindex", () => failWith(EBADF, 0));
+      expect(() => address.resolveScope()).toThrow(ClosedError);
+    }
+    expect(address.resolveScope().scope).toBe(1);
+  });
+
+  test("resolveScope() asks anew each time: indexes belong to the moment", () => {
+    const address = new Inet6Address("fe80::1%lo", 53);
+    let index = 6;
+    using _fault = replaceEntry("if_nametoindex", () => ++index);
+    expect([address.resolveScope().scope, address.resolveScope().scope]).toEqual([7, 8]);
+  });
+
+  test.each([
+    ["too few bytes", new Uint8Array(27).fill(AF_INET6, 0, 1)],
+    ["another family", new Uint8Array(28).fill(AF_INET, 0, 1)],
+  ])("refuses %s", (_what, bytes) => {
+    expect(() => new Inet6Address(bytes)).toThrow(
+      "Cannot make an Inet6Address: expected at least 28 bytes that start with its family",
+    );
+  });
+
+  test.each([-1, 2 ** 32, 0.5, Number.NaN])("refuses %d as flow information", (bits) => {
+    expect(() => new Inet6Address("::1", 53, { flow: bits })).toThrow(
+      `Cannot use ${bits} as flow information: expected 0 to 4294967295`,
+    );
+  });
+
+  test.each([-1, 65536, 0.5])("refuses %d as a port", (value) => {
+    expect(() => new Inet6Address("::1", value)).toThrow(RangeError);
+  });
+
+  test.each([["[::1]"], ["127.0.0.1"], [""], ["%lo"], [undefined], [null]])(
+    "refuses %p as a host",
+    (host) => {
+      expect(() => new Inet6Address(host as string, 53)).toThrow(TypeError);
+    },
+  );
+
+  test("withPort() changes the port only", () => {
+    const address = new Inet6Address("fe80::1%lo", 53, { flow: 5 });
+    const other = address.withPort(54);
+    expect(other).toMatchObject({ host: "fe80::1%lo", port: 54, flow: 5, scope: "lo" });
+    expect(other.withPort(53).equals(address)).toBe(true);
+  });
+
+  test.each([
+    [Inet6Address.any, "[::]:0"],
+    [Inet6Address.loopback, "[::1]:0"],
+  ])("has the constant %s", (constant, text) => {
+    expect(`${constant}`).toBe(text);
+  });
+});
+
+describe("RawAddress", () => {
+  test("passes any family's bytes through", () => {
+    const bytes = Uint8Array.of(AF_UNIX, 0, 0x2f, 0x78);
+    const address = new RawAddress(bytes);
+    bytes.fill(9);
+    expect(address.family).toBe(AF_UNIX);
+    expect([...address.bytes]).toEqual([AF_UNIX, 0, 0x2f, 0x78]);
+    expect(`${address}`).toBe("sockaddr:01002f78");
+    expect(inspect(address)).toBe("RawAddress sockaddr:01002f78");
+  });
+
+  test.each([2, 110, 128])("takes %d bytes", (length) => {
+    expect(new RawAddress(new Uint8Array(length)).bytes.length).toBe(length);
+  });
+
+  test.each([0, 1, 129])("refuses %d bytes", (length) => {
+    expect(() => new RawAddress(new Uint8Array(length))).toThrow(
+      new RangeError(`Cannot make a RawAddress of ${length} bytes: expected 2 to 128`),
+    );
+  });
+
+  test.each([["text"], [[1, 0, 0]], [new ArrayBuffer(4)], [undefined]])("refuses %p", (value) => {
+    expect(() => new RawAddress(value as unknown as Uint8Array)).toThrow(TypeError);
+  });
+});
+
+describe("addressFromBytes()", () => {
+  test.each([
+    [AF_INET, 16, Inet4Address],
+    [AF_INET, 128, Inet4Address],
+    [AF_INET, 15, RawAddress],
+    [AF_INET6, 28, Inet6Address],
+    [AF_INET6, 24, RawAddress],
+    [AF_UNIX, 28, RawAddress],
+    [0, 2, RawAddress],
+  ])("reads family %d with %d bytes as the class that fits", (family, length, expected) => {
+    const bytes = new Uint8Array(length).fill(family, 0, 1);
+    expect(addressFromBytes(bytes).constructor).toBe(expected);
+  });
+
+  test("reads what bytes gives, for any address with a known interface", () => {
+    fc.assert(
+      fc.property(anyAddress, (address) => {
+        fc.pre(!(address instanceof Inet6Address) || typeof address.scope === "number");
+        const again = addressFromBytes(address.bytes);
+        expect(again.equals(address)).toBe(true);
+        expect(addressBytes(address)).toEqual(address.bytes);
+      }),
+    );
+  });
+});
+
+describe("addressFrom()", () => {
+  test("makes the same address of its JSON, for any address", () => {
+    fc.assert(
+      fc.property(anyAddress, (address) => {
+        const parts: AddressParts = JSON.parse(JSON.stringify(address));
+        expect(addressFrom(parts).equals(address)).toBe(true);
+      }),
+    );
+  });
+
+  test("has plain parts, and no flow where there is none", () => {
+    expect(new Inet4Address("192.0.2.1", 53).toJSON()).toEqual({
+      family: "ipv4",
+      host: "192.0.2.1",
+      port: 53,
+    });
+    expect(new Inet6Address("fe80::1%lo", 53).toJSON()).toStrictEqual({
+      family: "ipv6",
+      host: "fe80::1%lo",
+      port: 53,
+    });
+    expect(new Inet6Address("::1", 53, { flow: 7 }).toJSON()).toMatchObject({ flow: 7 });
+    expect(new RawAddress(Uint8Array.of(1, 0, 0x61)).toJSON()).toEqual({
+      family: 1,
+      sockaddr: "010061",
+    });
+  });
+
+  test.each([
+    [{ family: "ipx", host: "::1", port: 53 }],
+    [{ family: "ipv4", host: "::1", port: 53 }],
+    [{ family: "ipv6", host: "127.0.0.1", port: 53 }],
+    [{ family: "ipv4", host: "127.0.0.1" }],
+    [{ host: "127.0.0.1", port: 53 }],
+    [{}],
+  ])("refuses %j", (parts) => {
+    expect(() => addressFrom(parts as unknown as AddressParts)).toThrow(TypeError);
+  });
+});
+
+describe("equality", () => {
+  test("equals() is the same as equal keys, and equal addresses have equal hashes", () => {
+    fc.assert(
+      fc.property(pair, ([left, right]) => {
+        const equal = left.equals(right);
+        expect(left.key === right.key).toBe(equal);
+        expect(right.equals(left)).toBe(equal);
+        expect(compareAddresses(left, right) === 0).toBe(equal);
+        if (equal) expect(left.hash).toBe(right.hash);
+      }),
+      { numRuns: 800 },
+    );
+  });
+
+  test("hash is 32 bits without a sign", () => {
+    fc.assert(
+      fc.property(anyAddress, ({ hash }) => {
+        expect(hash).toBe(hash >>> 0);
+      }),
+    );
+    const hashes = [1, 2, 3, 4, 5].map((number) => Inet4Address.loopback.withPort(number).hash);
+    expect(new Set(hashes).size).toBeGreaterThan(3);
+  });
+
+  test("equals() tells apart what differs in one part", () => {
+    const addresses = [
+      "127.0.0.1:53 127.0.0.1:54 127.0.0.2:53 [::ffff:127.0.0.1]:53 [::1]:53 [::1]:54 [::1%1]:53",
+      "[::1%lo]:53 [::1%2]:53 [::2]:53 sockaddr:0100 sockaddr:010000 sockaddr:0200 sockaddr:0a00",
+    ].flatMap((line) => line.split(" ").map(parseAddress));
+    addresses.push(new Inet6Address("::1", 53, { flow: 1 }));
+    for (const [i, left] of addresses.entries()) {
+      for (const [j, right] of addresses.entries()) {
+        expect(left.equals(right)).toBe(i === j);
+        expect(left.key === right.key).toBe(i === j);
+        expect(compareAddresses(left, right) === 0).toBe(i === j);
+      }
+    }
+  });
+
+  test.each([
+    [undefined],
+    [null],
+    ["127.0.0.1:53"],
+    [{ family: "ipv4", host: "127.0.0.1", port: 53 }],
+  ])("equals() is false for %j", (other) => {
+    expect(parseAddress("127.0.0.1:53").equals(other)).toBe(false);
+    expect(parseAddress("[::1]:53").equals(other)).toBe(false);
+    expect(parseAddress("sockaddr:0100").equals(other)).toBe(false);
+  });
+});
+
+describe("compareAddresses()", () => {
+  test("is a total order", () => {
+    fc.assert(
+      fc.property(anyAddress, anyAddress, anyAddress, (a, b, c) => {
+        const order = (left: Address, right: Address) => Math.sign(compareAddresses(left, right));
+        expect(order(a, a)).toBe(0);
+        expect(order(a, b)).toBe(0 - order(b, a));
+        if (order(a, b) <= 0 && order(b, c) <= 0) expect(order(a, c)).toBeLessThanOrEqual(0);
+      }),
+      { numRuns: 800 },
+    );
+  });
+
+  test("orders by family, host, port, flow and zone, as numbers and not as text", () => {
+    const sorted = [
+      parseAddress("sockaddr:01002f78"),
+      parseAddress("9.0.0.1:65535"),
+      parseAddress("10.0.0.1:9"),
+      parseAddress("10.0.0.1:10"),
+      parseAddress("10.0.0.1:256"),
+      parseAddress("10.0.0.2:1"),
+      parseAddress("[::9]:9"),
+      parseAddress("[::9]:10"),
+      parseAddress("[::10]:1"),
+      new Inet6Address("::10", 2, { flow: 9 }),
+      new Inet6Address("::10", 2, { flow: 10 }),
+      parseAddress("[fe80::1%1]:1"),
+      parseAddress("[fe80::1%2]:1"),
+      parseAddress("[fe80::1%lo]:1"),
+    ];
+    const shuffled = [7, 3, 12, 0, 9, 13, 5, 1, 11, 8, 2, 10, 6, 4].map(
+      (i) => sorted[i] as Address,
+    );
+    expect(shuffled.sort(compareAddresses).map((each) => each.key)).toEqual(
+      sorted.map((each) => each.key),
+    );
+  });
+});
+
+describe("immutability", () => {
+  test("the constants are one object each", () => {
+    for (const name of ["any", "loopback", "broadcast"] as const)
+      expect(Inet4Address[name]).toBe(Inet4Address[name]);
+    for (const name of ["any", "loopback"] as const)
+      expect(Inet6Address[name]).toBe(Inet6Address[name]);
+  });
+
+  test("writing to bytes changes a copy", () => {
+    fc.assert(
+      fc.property(anyAddress, (address) => {
+        fc.pre(!(address instanceof Inet6Address) || typeof address.scope === "number");
+        const before = address.key;
+        address.bytes.fill(0xee);
+        expect(address.key).toBe(before);
+      }),
+    );
+  });
+
+  test("addresses are frozen", () => {
+    fc.assert(
+      fc.property(anyAddress, (address) => {
+        expect(Object.isFrozen(address)).toBe(true);
+        expect(() => Object.assign(address, { port: 1 })).toThrow(TypeError);
+      }),
+    );
+  });
+});
+
+describe("toInetAddress()", () => {
+  test("takes an address as it is, and its text", () => {
+    for (const address of [Inet4Address.loopback, Inet6Address.loopback])
+      expect(toInetAddress(address)).toBe(address);
+    expect(`${toInetAddress("[::1]:53")}`).toBe("[::1]:53");
+  });
+
+  test.each([
+    [parseAddress("sockaddr:0100"), "sockaddr:0100"],
+    ["sockaddr:0100", "sockaddr:0100"],
+    [null, "null"],
+    [undefined, "a value of type undefined"],
+    [53, "a value of type number"],
+    [{ family: "ipv4", host: "127.0.0.1", port: 53 }, "a value of type object"],
+  ])("refuses %j by name", (value, shown) => {
+    expect(() => toInetAddress(value as InetAddress)).toThrow(
+      new TypeError(
+        `Cannot use ${shown} as an address: expected an Inet4Address, an Inet6Address, or its text`,
+      ),
+    );
+  });
+
+  test("refuses what only looks like an address", () => {
+    const lookalikes = [
+      Object.create(Inet4Address.prototype),
+      Object.create(Inet6Address.prototype),
+    ];
+    for (const value of lookalikes) {
+      expect(() => toInetAddress(value)).toThrow(
+        "Cannot use a value of type object as an address: expected an Inet4Address",
+      );
+    }
+  });
+
+  test("refuses a text that is no address", () => {
+    expect(() => toInetAddress("localhost:53")).toThrow(TypeError);
+  });
+});
