@@ -157,7 +157,7 @@ export class Inet4Address {
 
   /** How console.log shows it. */
   [INSPECT](): string {
-    return `Inet4Address ${this}`;
+    return #bytes in this ? `Inet4Address ${this}` : "Inet4Address";
   }
 
   static {
@@ -333,7 +333,7 @@ export class Inet6Address {
 
   /** How console.log shows it. */
   [INSPECT](): string {
-    return `Inet6Address ${this}`;
+    return #bytes in this ? `Inet6Address ${this}` : "Inet6Address";
   }
 
   static {
@@ -417,7 +417,7 @@ export class RawAddress {
 
   /** How console.log shows it. */
   [INSPECT](): string {
-    return `RawAddress ${this}`;
+    return #bytes in this ? `RawAddress ${this}` : "RawAddress";
   }
 
   static {
@@ -471,7 +471,15 @@ export function parseAddress(text: string): Address {
  * ```
  */
 export function addressFrom(parts: AddressParts): Address {
-  if ("sockaddr" in parts) return addressFromBytes(Uint8Array.fromHex(parts.sockaddr));
+  if (typeof parts !== "object" || parts === null) {
+    throw new TypeError(`Cannot make an address of ${describeType(parts)}: expected its parts`);
+  }
+  if ("sockaddr" in parts) {
+    const address = parseAddress(`sockaddr:${parts.sockaddr}`);
+    const family = address instanceof RawAddress ? address.family : undefined;
+    if (family === parts.family) return address;
+    throw new TypeError(`Cannot make an address of family ${parts.family} of another's bytes`);
+  }
   if (parts.family === "ipv4") return new Inet4Address(parts.host, parts.port);
   if (parts.family === "ipv6")
     return new Inet6Address(parts.host, parts.port, { flow: parts.flow ?? 0 });
@@ -500,10 +508,20 @@ export function addressFromBytes(bytes: Uint8Array): Address {
  * @returns negative, 0 for equal ones, or positive
  */
 export function compareAddresses(left: Address, right: Address): number {
-  return (
-    Buffer.compare(sortKey(left), sortKey(right)) ||
-    (left.key < right.key ? -1 : Number(left.key > right.key))
-  );
+  return Buffer.compare(sortKey(left), sortKey(right)) || compareZones(zoneOf(left), zoneOf(right));
+}
+
+function zoneOf(address: Address): string | number {
+  return address instanceof Inet6Address ? address.scope : 0;
+}
+
+// Indexes as numbers, none first; names after them.
+function compareZones(left: string | number, right: string | number): number {
+  if (typeof left === "number" && typeof right === "number") return left - right;
+  if (typeof left === "string" && typeof right === "string") {
+    return left < right ? -1 : Number(left > right);
+  }
+  return typeof left === "number" ? -1 : 1;
 }
 
 // The family, then what the family sorts by, each part in network byte order so that bytes compare
@@ -617,6 +635,9 @@ function requirePort(port: number | undefined): number {
 }
 
 function requireUint32(value: number, name: string): number {
+  if (typeof value !== "number") {
+    throw new TypeError(`Cannot use ${describeType(value)} as ${name}: expected a number`);
+  }
   if (Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff) return value;
   throw new RangeError(`Cannot use ${value} as ${name}: expected 0 to 4294967295`);
 }

@@ -9,7 +9,12 @@ import {
   ENOTSOCK,
   EPIPE,
 } from "../structs/constants/errno.ts";
-import { MSG_DONTWAIT, MSG_NOSIGNAL, MSG_TRUNC } from "../structs/constants/sys_socket.ts";
+import {
+  MSG_DONTWAIT,
+  MSG_NOSIGNAL,
+  MSG_PEEK,
+  MSG_TRUNC,
+} from "../structs/constants/sys_socket.ts";
 import { UIO_MAXIOV } from "../structs/constants/sys_uio.ts";
 import { iovec } from "../structs/iovec.ts";
 import { mmsghdr } from "../structs/mmsghdr.ts";
@@ -486,7 +491,8 @@ export class DatagramBatch {
     if (this.#asksNames !== (peer === undefined)) this.#askNames(peer === undefined);
     // MSG_TRUNC as an input flag: msg_len tells the true length of a datagram that did not fit.
     const inputFlags = flags | MSG_DONTWAIT | MSG_TRUNC;
-    const received = recvmmsg(fd, this.#tables.address, this.capacity, inputFlags, null);
+    const slots = flags & MSG_PEEK ? 1 : this.capacity;
+    const received = recvmmsg(fd, this.#tables.address, slots, inputFlags, null);
     if (received <= 0) return received;
     this.#count = received;
     if (peer === undefined) this.#namedEnd = received;

@@ -1,5 +1,5 @@
 import { EBADF, ETIMEDOUT } from "../structs/constants/errno.ts";
-import { errorName } from "./sys/errno.ts";
+import { errorName, strerror } from "./sys/errno.ts";
 
 /** What an error tells beside its number; each becomes the property of that name. */
 export interface SystemErrorDetails {
@@ -85,6 +85,7 @@ export class TimeoutError extends SystemError {
   /** @param syscall the C name of the call that had nothing to do */
   constructor(syscall: string, details?: SystemErrorDetails) {
     super(ETIMEDOUT, syscall, details);
+    this.message = `${syscall} ${this.code}: timed out`;
   }
 }
 
@@ -117,7 +118,9 @@ export function systemError(
 function describe(errno: number): string {
   // Fetched when an error is made: importing node:util is not worth its time in a program without
   // errors.
-  return process.getBuiltinModule("node:util").getSystemErrorMessage(-Math.abs(errno));
+  const text = process.getBuiltinModule("node:util").getSystemErrorMessage(-Math.abs(errno));
+  // It knows the errors that libuv has a name for; libc knows all of Linux's.
+  return text.startsWith("Unknown") ? strerror(Math.abs(errno)).toLowerCase() : text;
 }
 
 const BROADCAST = "A broadcast address takes the creation option { broadcast: true }";

@@ -169,7 +169,8 @@ export class UdpSocket {
    */
   readonly family: "ipv4" | "ipv6";
   #fd: number;
-  #bound = false;
+  /** The address right after bind(2): what disconnect gives back. */
+  #bound: InetAddress | undefined;
   #connected = false;
   /** The sockaddr of the peer, once nothing in the queue can be older than it. */
   #onlySender: Uint8Array | undefined;
@@ -206,7 +207,7 @@ export class UdpSocket {
     const udp = new UdpSocket(local.family, copyOptions(options));
     try {
       check(bind(udp.#fd, addressBytes(local)), "bind", { address: local });
-      udp.#bound = true;
+      udp.#bound = udp.localAddress;
     } catch (error) {
       udp.close();
       throw error;
@@ -262,6 +263,7 @@ export class UdpSocket {
    * packet is sent. Connecting again changes the peer. Datagrams that were queued before stay,
    * whoever sent them.
    *
+   * @throws {RangeError} the port is 0
    * @throws {SystemError} `ENETUNREACH` no route; `EACCES` a broadcast address without the option;
    * `EAFNOSUPPORT` an IPv6 address on an IPv4 socket
    * @see {@link https://man7.org/linux/man-pages/man2/connect.2.html | connect(2)}
@@ -281,20 +283,23 @@ export class UdpSocket {
    * Takes the peer away: the socket receives from everybody again. The address and port of `bind`
    * stay; those that `connect` chose are given back. Does nothing on a socket without a peer.
    *
+   * An IPv6 socket hears every port of its former peer's host, but no other host: Linux does not
+   * forget that part. Open another socket to receive from everybody.
+   *
    * @throws {SystemError} `EADDRINUSE` the kernel had chosen the port for `bind`, gave it back, and
    * another process took it within these microseconds
    */
   disconnect(): void {
     this.#requireOpen("connect");
     if (!this.#connected) return;
-    const local = this.localAddress;
     const unspecified = new Uint8Array(sockaddr.size);
     sockaddr.sa_family.set(new DataView(unspecified.buffer), 0, AF_UNSPEC);
     check(connect(this.#fd, unspecified), "connect");
     this.#connected = false;
     this.#onlySender = this.#peer = undefined;
     // Linux gives back every port that was not asked for by its number.
-    if (!this.#bound || this.localAddress.port !== 0) return;
+    const local = this.#bound;
+    if (!local || this.localAddress.port !== 0) return;
     check(bind(this.#fd, addressBytes(local)), "bind", { address: local });
   }
 
@@ -584,7 +589,8 @@ export class UdpSocket {
   }
 
   /**
-   * Fills a batch from slot 0 with the datagrams that are waiting, and sets its `count`.
+   * Fills a batch from slot 0 with the datagrams that are waiting, and sets its `count`. With
+   * `MSG_PEEK` it gets the first one only: the kernel would put the same into every slot.
    *
    * @returns datagrams received; 0 when nothing is waiting
    * @throws {SystemError} `ECONNREFUSED` the peer of a connected socket refused an earlier

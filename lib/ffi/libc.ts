@@ -78,6 +78,8 @@ const prototypes = {
   // char *if_indextoname(unsigned int ifindex, char *ifname);
   if_indextoname: { args: ["u32", "ptr"], returns: "ptr" },
 
+  // char *strerror(int errnum);
+  strerror: { args: ["i32"], returns: "ptr" },
   // int *__errno_location(void);
   __errno_location: { args: [], returns: "ptr" },
 } as const satisfies Record<string, FFIFunction>;
@@ -121,8 +123,12 @@ export function ffi(): typeof import("bun:ffi") {
 
 // Both are set when libc is opened. The address is this thread's errno's: each Worker loads this
 // module anew and asks for its own.
-let readInt: (address: Pointer, offset: number) => number;
-let location: Pointer;
+let readInt = (_address: Pointer, _offset: number): number => {
+  // Only an entry that was replaced can have failed before libc is open.
+  open();
+  return readInt(location, 0);
+};
+let location = 0 as Pointer;
 
 /**
  * Returns `-errno` of the call that has just failed. Nothing may stand between that call and this

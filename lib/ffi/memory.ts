@@ -60,18 +60,20 @@ export function mapMemory(byteLength: number): Mapping | number {
 export function unmapMemory(buffer: ArrayBuffer): void {
   // A transfer to another length copies and lets go of the old memory at once: the deallocator runs
   // inside this call.
-  if (!isDetached.call(buffer)) transfer.call(buffer, 0);
+  if (!isDetached(buffer)) transfer.call(buffer, 0);
 }
 
-// The engine's own, because a caller's buffer can have properties that say something else.
+// The engine's own, because a caller's objects can have properties that say something else.
 const { transfer } = ArrayBuffer.prototype;
-const isDetached = getter(ArrayBuffer.prototype, "detached") as () => boolean;
+const detached = getter(ArrayBuffer.prototype, "detached") as () => boolean;
+const resizable = getter(ArrayBuffer.prototype, "resizable") as () => boolean;
 const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
 const lengthOfTypedArray = getter(typedArray, "byteLength") as () => number;
 const lengthOfDataView = getter(DataView.prototype, "byteLength") as () => number;
 
-/** Tells the length of an ArrayBuffer; throws a TypeError when called on anything else. */
-export const lengthOfArrayBuffer = getter(ArrayBuffer.prototype, "byteLength") as () => number;
+const lengthOfArrayBuffer = getter(ArrayBuffer.prototype, "byteLength") as () => number;
+const bufferOfTypedArray = getter(typedArray, "buffer") as () => ArrayBufferLike;
+const bufferOfDataView = getter(DataView.prototype, "buffer") as () => ArrayBufferLike;
 
 function getter(prototype: object, name: string): unknown {
   return Object.getOwnPropertyDescriptor(prototype, name)?.get;
@@ -84,4 +86,31 @@ function getter(prototype: object, name: string): unknown {
  */
 export function byteLengthOf(view: ArrayBufferView): number {
   return view instanceof DataView ? lengthOfDataView.call(view) : lengthOfTypedArray.call(view);
+}
+
+/** Returns the true buffer of a view, by the engine's getter. */
+export function bufferOf(view: ArrayBufferView): ArrayBufferLike {
+  return view instanceof DataView ? bufferOfDataView.call(view) : bufferOfTypedArray.call(view);
+}
+
+/** Whether the memory was transferred away or freed. */
+export function isDetached(buffer: ArrayBuffer): boolean {
+  return detached.call(buffer);
+}
+
+/** Whether the memory may change its length. */
+export function isResizable(buffer: ArrayBuffer): boolean {
+  return resizable.call(buffer);
+}
+
+/**
+ * Tells an ArrayBuffer from a Proxy of one and from what only inherits, which `instanceof` takes.
+ */
+export function isArrayBuffer(value: unknown): value is ArrayBuffer {
+  if (!(value instanceof ArrayBuffer)) return false;
+  try {
+    return lengthOfArrayBuffer.call(value) >= 0;
+  } catch {
+    return false;
+  }
 }

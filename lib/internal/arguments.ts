@@ -1,4 +1,4 @@
-import { byteLengthOf, lengthOfArrayBuffer } from "../ffi/memory.ts";
+import { bufferOf, isArrayBuffer, isDetached, isResizable } from "../ffi/memory.ts";
 
 /** Throws a RangeError unless `value` is a whole number between the bounds, both included. */
 export function requireInteger(
@@ -22,21 +22,18 @@ export function requireInteger(
 export function requireView(view: ArrayBufferView, name: string): void {
   if (!ArrayBuffer.isView(view))
     throw new TypeError(`Cannot use ${describe(view)} as ${name}: expected a view`);
-  const buffer = view.buffer;
+  const buffer = bufferOf(view);
   if (buffer instanceof SharedArrayBuffer) {
     throw new TypeError(
       `Cannot use shared memory as ${name}: another thread could change it during the call`,
     );
   }
-  if (buffer.resizable) {
+  if (isResizable(buffer)) {
     throw new TypeError(
       `Cannot use resizable memory as ${name}: expected an ArrayBuffer of fixed length`,
     );
   }
-  // Only an empty view can be a detached one.
-  if (byteLengthOf(view) === 0 && buffer.detached) {
-    throw new TypeError(`Cannot use detached memory as ${name}: it was transferred or freed`);
-  }
+  if (isDetached(buffer)) throw detached(name);
 }
 
 function describe(value: unknown): string {
@@ -45,19 +42,16 @@ function describe(value: unknown): string {
 
 /** The data of a send: a view as it is, an ArrayBuffer as a view of the whole of it. */
 export function toView(data: ArrayBufferView | ArrayBuffer, name: string): ArrayBufferView {
-  const view = isArrayBuffer(data) ? new Uint8Array(data) : data;
-  requireView(view, name);
-  return view;
+  if (!isArrayBuffer(data)) {
+    requireView(data, name);
+    return data;
+  }
+  if (isDetached(data)) throw detached(name);
+  return toView(new Uint8Array(data), name);
 }
 
-// `instanceof` is also true for a Proxy and for what only inherits: the engine's getter is not.
-function isArrayBuffer(data: ArrayBufferView | ArrayBuffer): data is ArrayBuffer {
-  if (!(data instanceof ArrayBuffer)) return false;
-  try {
-    return lengthOfArrayBuffer.call(data) >= 0;
-  } catch {
-    return false;
-  }
+function detached(name: string): TypeError {
+  return new TypeError(`Cannot use detached memory as ${name}: it was transferred or freed`);
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
- * HalfSipHash-1-3, the keyed 32-bit hash that Linux itself uses for its tables (lib/siphash.c,
- * hsiphash). Whoever does not know the key cannot choose addresses that collide, so no stranger can
- * slow a table down.
+ * HalfSipHash-1-3, the keyed 32-bit hash that Linux uses for its tables on 32-bit machines
+ * (lib/siphash.c). Whoever does not know the key cannot choose addresses that collide, so no
+ * stranger can slow a table down.
  *
  * @module
  */

@@ -24,7 +24,7 @@ export class SenderTable {
   readonly #lengths: Uint8Array;
   readonly #addresses: (Address | undefined)[] = [];
   #given = 0;
-  #latest = 0;
+  #latest = -1;
 
   constructor(peersMax: number) {
     this.#peersMax = peersMax;

@@ -1147,7 +1147,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
           -110,
           syscall,
         ]);
-        expect(error.message).toBe(`${syscall} ETIMEDOUT: connection timed out`);
+        expect(error.message).toBe(`${syscall} ETIMEDOUT: timed out`);
         expect(error.transferred).toBeUndefined();
         expect(elapsed).toBeGreaterThanOrEqual(timeoutMs);
         expect(elapsed).toBeLessThan(timeoutMs + 1000);
@@ -1347,7 +1347,9 @@ describe("UdpSocket", () => {
     expect(receiveText(client)).toBe("plain");
   });
 
-  test("disconnect() lets an IPv6 socket hear other hosts than its peer's again", () => {
+  // Linux clears the peer's port and not its address (also from C and Python, on 6.18). Should a
+  // kernel do better one day, this fails and the documentation of disconnect() is to be mended.
+  test("disconnect() leaves an IPv6 socket deaf to other hosts than its peer's, as it says", () => {
     using server = UdpSocket.bind("[::]:0");
     using four = UdpSocket.bind("127.0.0.1:0");
     using six = UdpSocket.bind("[::1]:0");
@@ -1358,7 +1360,7 @@ describe("UdpSocket", () => {
     four.sendToSync("four", new Inet4Address("127.0.0.1", port));
     expect(receiveText(server)).toBe("four");
     six.sendToSync("six", new Inet6Address("::1", port));
-    expect(server.tryReceive(new Uint8Array(8))).toBe(3);
+    expect(server.tryReceive(new Uint8Array(8))).toBeUndefined();
   });
 
   test("ipv6Only leaves IPv4 out, and its port free for IPv4", () => {

@@ -560,3 +560,28 @@ describe("toInetAddress()", () => {
     expect(() => toInetAddress("localhost:53")).toThrow(TypeError);
   });
 });
+
+test("compareAddresses() orders zones: none, then indexes by number, then names", () => {
+  const texts = ["[fe80::1]:5", "[fe80::1%2]:5", "[fe80::1%10]:5", "[fe80::1%eth0]:5"];
+  const sorted = [...texts].reverse().map(parseAddress).sort(compareAddresses);
+  expect(sorted.map(String)).toEqual(texts);
+});
+
+test.each([
+  null,
+  "x",
+  { family: 1, sockaddr: "zz" },
+  { family: 2, sockaddr: "0100" },
+  { family: "ipv6", host: "::1", port: 5, flow: "7" },
+])("addressFrom() refuses %p with a TypeError", (parts) => {
+  expect(() => addressFrom(parts as unknown as AddressParts)).toThrow(TypeError);
+});
+
+test("the prototypes of addresses can be inspected", () => {
+  const prototypes = [Inet4Address.prototype, Inet6Address.prototype, RawAddress.prototype];
+  expect(prototypes.map((prototype) => Bun.inspect(prototype))).toEqual([
+    "Inet4Address",
+    "Inet6Address",
+    "RawAddress",
+  ]);
+});

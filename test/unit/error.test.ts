@@ -98,7 +98,7 @@ test("TimeoutError is the SystemError of ETIMEDOUT", () => {
     syscall: "recvfrom",
     transferred: 7,
   });
-  expect(error.message).toBe("recvfrom ETIMEDOUT: connection timed out");
+  expect(error.message).toBe("recvfrom ETIMEDOUT: timed out");
 });
 
 test("ClosedError is the SystemError of EBADF", () => {
@@ -127,4 +127,10 @@ test("check() throws what a negative result means", () => {
     "recv EAGAIN 127.0.0.1:80: resource temporarily unavailable",
   );
   expect(() => check(-EBADF, "recv")).toThrow(ClosedError);
+});
+
+test("SystemError tells what libc says of an errno that Node has no text for", () => {
+  expect(new SystemError(-115, "connect").message).toBe(
+    "connect EINPROGRESS: operation now in progress",
+  );
 });

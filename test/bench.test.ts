@@ -1,0 +1,112 @@
+/**
+ * Every benchmark runs once, in its quick form, and prints what programs and people read. The
+ * numbers of such a run mean nothing, and nothing is asked of them but to be numbers.
+ *
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { requires, testIf } from "./support/require.ts";
+
+const root = join(import.meta.dir, "..");
+const TIMEOUT_MS = 60_000;
+
+const KEYS = [
+  ...["bench", "case", "peer", "bytes", "batch", "ns", "ns_min", "ns_max", "send_ns", "receive_ns"],
+  ...["lost", "rounds", "ratio", "ratio_min", "ratio_max"],
+];
+const TEXTS = ["bench", "case", "peer"];
+// What a benchmark of something other than datagrams has no value for.
+const NULLABLE = ["bytes", "batch", "send_ns", "receive_ns", "lost"];
+
+/** The lines of `--json`; says what is wrong with the first that is not as it should be. */
+function readLines(output: string): { peer: string; bytes: number | null }[] {
+  return output
+    .trimEnd()
+    .split("\n")
+    .map((text) => {
+      const line: Record<string, unknown> = JSON.parse(text);
+      expect(Object.keys(line).sort()).toEqual([...KEYS].sort());
+      for (const [key, value] of Object.entries(line)) {
+        if (TEXTS.includes(key)) expect(value, key).toBeString();
+        else if (!NULLABLE.includes(key) || value !== null) expect(value, key).toBeFinite();
+      }
+      return line as { peer: string; bytes: number | null };
+    });
+}
+
+function runJson(file: string, expected: { peers: readonly string[]; sizes?: readonly number[] }) {
+  const lines = readLines(run(file, "--quick", "--json"));
+  const peers = new Set(lines.map(({ peer }) => peer));
+  expect([...peers].sort()).toEqual([...expected.peers].sort());
+  const sizes = new Set(lines.map(({ bytes }) => bytes).filter((bytes) => bytes !== null));
+  expect([...sizes].sort()).toEqual([...(expected.sizes ?? [])].sort());
+}
+
+function run(file: string, ...values: readonly string[]): string {
+  const command = [process.execPath, join(root, "bench", file), ...values];
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { timeout: TIMEOUT_MS });
+  expect(exitCode, stderr.toString()).toBe(0);
+  return stdout.toString();
+}
+
+const UDP = { peers: ["bun-sockets", "c", "bun-udp", "node-dgram", "node"], sizes: [64, 1200] };
+const TABLE_ROWS = [
+  ...["bun-sockets, batch", "bun-sockets, single calls", "Bun.udpSocket", "node:dgram under Bun"],
+  ...["C, batch", "C, single calls", "1200", "Gbit/s", "lost"],
+];
+
+// Every benchmark has a row: what it needs, and what it is to print.
+const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: string) => void }> = {
+  "ffi_call.ts": {
+    needs: [],
+    check: (file) => runJson(file, { peers: ["table", "sys", "direct"] }),
+  },
+  "import.ts": {
+    needs: [],
+    check: (file) => runJson(file, { peers: ["bun-sockets", "empty"] }),
+  },
+  "throughput.ts": {
+    needs: ["gcc"],
+    check: (file) => {
+      const output = run(file, "--quick");
+      for (const row of TABLE_ROWS) expect(output).toContain(row);
+    },
+  },
+  "udp_batch.ts": { needs: ["gcc", "node"], check: (file) => runJson(file, UDP) },
+  "udp_single.ts": { needs: ["gcc", "node"], check: (file) => runJson(file, UDP) },
+};
+
+describe("benchmarks", () => {
+  test("have a row each", () => {
+    const files = [...new Bun.Glob("*.ts").scanSync(join(root, "bench"))];
+    expect(files.filter((file) => file !== "support.ts").sort()).toEqual(Object.keys(BENCHMARKS));
+  });
+
+  for (const [file, { needs, check }] of Object.entries(BENCHMARKS)) {
+    testIf(requires(...needs))(`${file} runs and prints its lines`, () => check(file), TIMEOUT_MS);
+  }
+});
+
+describe("readLines()", () => {
+  const line = Object.fromEntries(KEYS.map((key) => [key, TEXTS.includes(key) ? key : 1]));
+
+  test("reads lines that have every key", () => {
+    const text = [line, { ...line, bytes: null, lost: null }].map((one) => JSON.stringify(one));
+    expect(readLines(`${text.join("\n")}\n`)).toHaveLength(2);
+  });
+
+  test.each([
+    ["a key too many", { ...line, extra: 1 }],
+    ["a key too few", { ...line, ratio_max: undefined }],
+    ["no number", { ...line, ns: null }],
+    ["a text for a number", { ...line, ratio: "1" }],
+    ["a number for a text", { ...line, peer: 1 }],
+  ])("refuses %s", (_, wrong) => {
+    expect(() => readLines(JSON.stringify(wrong))).toThrow();
+  });
+
+  test("refuses what is no JSON", () => {
+    expect(() => readLines("ns 12\n")).toThrow(SyntaxError);
+  });
+});

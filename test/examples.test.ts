@@ -1,0 +1,37 @@
+/**
+ * Every example runs as its own comment says. Those that serve others are used by strangers; see
+ * support/example_runs.ts.
+ *
+ * @module
+ */
+import { describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { syslog_udp, udp_echo } from "./support/example_runs.ts";
+import { requires, testIf } from "./support/require.ts";
+
+const folder = join(import.meta.dir, "../examples");
+const files = [...new Bun.Glob("**/*.ts").scanSync(folder)].sort();
+const TIMEOUT_MS = 60_000;
+
+// Every example has a row: the commands it needs, and the function that runs it and looks at it.
+const EXAMPLES: Record<string, { needs: readonly string[]; run: () => Promise<void> }> = {
+  "syslog_udp.ts": { needs: ["logger"], run: syslog_udp },
+  "udp_echo.ts": { needs: ["socat"], run: udp_echo },
+};
+
+describe("examples", () => {
+  test("have a row each", () => {
+    expect(files).toEqual(Object.keys(EXAMPLES));
+  });
+
+  for (const [file, { needs, run }] of Object.entries(EXAMPLES)) {
+    testIf(requires(...needs))(`${file} does what it says`, run, TIMEOUT_MS);
+  }
+
+  test.each(files)("%s begins with a comment that tells how to start it", (file) => {
+    const [head = ""] = readFileSync(join(folder, file), "utf8").split("*/");
+    expect(head).toStartWith("/**\n");
+    expect(head).toContain(` bun examples/${file}`);
+  });
+});
