@@ -116,6 +116,8 @@ export const libc: Libc = { ...stubs };
 /**
  * bun:ffi, evaluated when it is first needed: a static import would cost every program that imports
  * bun-sockets 0.6 ms.
+ *
+ * @internal Left out of the declarations, which must not need Bun's own types.
  */
 export function ffi(): typeof import("bun:ffi") {
   return process.getBuiltinModule("bun:ffi") as typeof import("bun:ffi");
