@@ -558,7 +558,7 @@ export function addressBytes(address: Address): Uint8Array {
  * Not exported by the package. Takes an IPv4 or IPv6 address, or its text, and refuses everything
  * else by name.
  */
-export function toInetAddress(value: InetAddress | string): InetAddress {
+export function toInetAddress(value: Address | string): InetAddress {
   const address: unknown = typeof value === "string" ? parseAddress(value) : value;
   if (address instanceof Object && (bytesOfInet4(address) || bytesOfInet6(address)))
     return address as InetAddress;

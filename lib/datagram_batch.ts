@@ -20,7 +20,7 @@ import { iovec } from "../structs/iovec.ts";
 import { mmsghdr } from "../structs/mmsghdr.ts";
 import { msghdr } from "../structs/msghdr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
-import { type Address, addressBytes, type InetAddress, toInetAddress } from "./address.ts";
+import { type Address, addressBytes, toInetAddress } from "./address.ts";
 import { check } from "./error.ts";
 import { requireInteger, requireView } from "./internal/arguments.ts";
 import { SenderTable } from "./internal/sender_table.ts";
@@ -310,7 +310,7 @@ export class DatagramBatch {
    * @param address an IPv4 or IPv6 address, its text, or undefined for none
    * @throws {TypeError} it is no such address
    */
-  setAddress(i: number, address: InetAddress | string | undefined): void {
+  setAddress(i: number, address: Address | string | undefined): void {
     const bytes = address === undefined ? undefined : addressBytes(toInetAddress(address));
     this.#requireUsable();
     this.#requireSlot(i);

@@ -186,7 +186,7 @@ export class UdpSocket {
    * @see {@link https://man7.org/linux/man-pages/man2/socket.2.html | socket(2)}
    */
   static open(
-    family: "ipv4" | "ipv6" | InetAddress | string,
+    family: "ipv4" | "ipv6" | Address | string,
     options: UdpSocketOptions = {},
   ): UdpSocket {
     if (family === "ipv4" || family === "ipv6") return new UdpSocket(family, copyOptions(options));
@@ -202,7 +202,7 @@ export class UdpSocket {
    * `EADDRNOTAVAIL` not an address of ours
    * @see {@link https://man7.org/linux/man-pages/man2/bind.2.html | bind(2)}
    */
-  static bind(address: InetAddress | string, options: UdpSocketOptions = {}): UdpSocket {
+  static bind(address: Address | string, options: UdpSocketOptions = {}): UdpSocket {
     const local = toInetAddress(address);
     const udp = new UdpSocket(local.family, copyOptions(options));
     try {
@@ -268,7 +268,7 @@ export class UdpSocket {
    * `EAFNOSUPPORT` an IPv6 address on an IPv4 socket
    * @see {@link https://man7.org/linux/man-pages/man2/connect.2.html | connect(2)}
    */
-  connect(address: InetAddress | string): void {
+  connect(address: Address | string): void {
     const peer = toInetAddress(address);
     if (peer.port === 0) throw new RangeError(`Cannot connect to ${peer}: expected a port above 0`);
     check(connect(this.#fd, addressBytes(peer)), "connect", { address: peer, sending: true });
@@ -412,7 +412,7 @@ export class UdpSocket {
    */
   trySendTo(
     data: ArrayBufferView | ArrayBuffer,
-    address: InetAddress | string,
+    address: Address | string,
     options?: FlagOptions,
   ): number | undefined {
     const destination = toInetAddress(address);
@@ -438,7 +438,7 @@ export class UdpSocket {
    */
   sendToSync(
     data: ArrayBufferView | ArrayBuffer | string,
-    address: InetAddress | string,
+    address: Address | string,
     options?: WaitOptions,
   ): number {
     const bytes = typeof data === "string" ? Buffer.from(data) : data;

@@ -6,6 +6,7 @@
  * @module
  */
 export * from "../../structs/constants/index.ts";
+export type { Memory } from "../ffi/libc.ts";
 export * from "./errno.ts";
 export * from "./net_if.ts";
 export * from "./poll.ts";
