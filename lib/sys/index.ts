@@ -6,6 +6,7 @@
  * @module
  */
 export * from "../../structs/constants/index.ts";
+/** What a call takes where C has a pointer to a struct: a view, an address, or null. */
 export type { Memory } from "../ffi/libc.ts";
 export * from "./errno.ts";
 export * from "./net_if.ts";
