@@ -1,3 +1,4 @@
+import type { Pointer } from "bun:ffi";
 import {
   MAP_ANONYMOUS,
   MAP_PRIVATE,
@@ -86,6 +87,11 @@ function getter(prototype: object, name: string): unknown {
  */
 export function byteLengthOf(view: ArrayBufferView): number {
   return view instanceof DataView ? lengthOfDataView.call(view) : lengthOfTypedArray.call(view);
+}
+
+/** Reads the text at an address, up to its NUL. */
+export function readText(address: number): string {
+  return `${new (ffi().CString)(address as Pointer)}`;
 }
 
 /** Returns the true buffer of a view, by the engine's getter. */

@@ -1,6 +1,6 @@
-import type { Pointer } from "bun:ffi";
 import * as constants from "../../structs/constants/errno.ts";
-import { ffi, libc } from "../ffi/libc.ts";
+import { libc } from "../ffi/libc.ts";
+import { readText } from "../ffi/memory.ts";
 
 // Two names have one value: these are the second ones, by the choice of util.getSystemErrorName.
 const SECOND_NAMES: readonly string[] = ["EWOULDBLOCK", "EDEADLOCK", "EOPNOTSUPP"];
@@ -23,5 +23,5 @@ export function errorName(errno: number): string {
 
 /** strerror(3). Returns libc's text for a positive errno. */
 export function strerror(errno: number): string {
-  return `${new (ffi().CString)(libc.strerror(errno) as Pointer)}`;
+  return readText(libc.strerror(errno) as number);
 }
