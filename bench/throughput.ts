@@ -57,7 +57,7 @@ for (const [index, bytes] of sizes.entries()) {
 progress.stop();
 
 const table = new CliTable({
-  head: ["bytes", "", "ns/datagram", "datagrams/s", "Gbit/s", "ours ÷ it", "lost", ""],
+  head: ["bytes", "", "ns/datagram", "datagrams/s", "Gbit/s", "ours ÷ it", "lost", "noise"],
   colAligns: ["right", "left", "right", "right", "right", "right", "right", "left"],
   style: { head: [], border: [], compact: true },
 });

@@ -1,6 +1,7 @@
 import {
   EAGAIN,
   EBADF,
+  ECONNREFUSED,
   EFAULT,
   EINTR,
   ENOBUFS,
@@ -119,11 +120,8 @@ const NO_NAME = NAME;
  * ```
  */
 export class DatagramBatch {
-  /** Slots: the most datagrams of one call. */
-  readonly capacity: number;
-  /** Bytes of payload that a slot holds. */
-  readonly slotBytes: number;
-
+  readonly #capacity: number;
+  readonly #slotBytes: number;
   readonly #payload: NativeBuffer;
   readonly #memory: Uint8Array<ArrayBuffer>;
   /** A view of the same memory that no caller can reach to lie about: empty when it is gone. */
@@ -168,8 +166,8 @@ export class DatagramBatch {
     requireInteger(capacity, 1, UIO_MAXIOV, "the capacity of a DatagramBatch");
     requireInteger(slotBytes, 1, 2 ** 24, "the slotBytes of a DatagramBatch");
     requireInteger(peersMax, 1, 2 ** 20, "the peersMax of a DatagramBatch");
-    this.capacity = capacity;
-    this.slotBytes = slotBytes;
+    this.#capacity = capacity;
+    this.#slotBytes = slotBytes;
     this.#peersMax = peersMax;
     this.#slotStride = Math.ceil(slotBytes / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
     this.#layout = layOut(capacity);
@@ -189,7 +187,6 @@ export class DatagramBatch {
     this.#homes = Uint16Array.from({ length: capacity }, (_, i) => i);
     this.#failures = new Uint8Array(capacity);
     for (let i = 0; i < capacity; i++) this.#connect(i);
-    Object.freeze(this);
   }
 
   /** Wires header i, for both directions, to its name, its vector and its payload slot. */
@@ -199,7 +196,7 @@ export class DatagramBatch {
     const base = this.#tables.address;
     const payload = this.#payload.address + i * this.#slotStride;
     iovec.iov_base.set(view, receiveVectors + i * iovec.size, payload);
-    iovec.iov_len.set(view, receiveVectors + i * iovec.size, this.slotBytes);
+    iovec.iov_len.set(view, receiveVectors + i * iovec.size, this.#slotBytes);
     iovec.iov_base.set(view, sendVectors + i * iovec.size, payload);
     for (const [headers, vectors] of [
       [0, receiveVectors],
@@ -213,6 +210,16 @@ export class DatagramBatch {
     }
   }
 
+  /** Slots: the most datagrams of one call. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** Bytes of payload that a slot holds. */
+  get slotBytes(): number {
+    return this.#slotBytes;
+  }
+
   /** The memory of all payloads. Empty after `free`. */
   get memory(): Uint8Array<ArrayBuffer> {
     return this.#memory;
@@ -224,7 +231,7 @@ export class DatagramBatch {
   }
 
   set count(count: number) {
-    requireInteger(count, 0, this.capacity, "the count of a DatagramBatch");
+    requireInteger(count, 0, this.#capacity, "the count of a DatagramBatch");
     this.#count = count;
   }
 
@@ -249,7 +256,7 @@ export class DatagramBatch {
    */
   setLength(i: number, length: number): void {
     this.#requireSlot(i);
-    requireInteger(length, 0, this.slotBytes, "the length of a slot");
+    requireInteger(length, 0, this.#slotBytes, "the length of a slot");
     const header = i * HEADER;
     mmsghdr.msg_len.set(this.#view, header, length);
     msghdr.msg_flags.set(this.#view, header, msghdr.msg_flags.get(this.#view, header) & ~MSG_TRUNC);
@@ -380,7 +387,7 @@ export class DatagramBatch {
     this.#requireUsable();
     const { length } = indices;
     requireInteger(length, 0, this.#count, "the number of kept slots");
-    this.#kept ??= new Uint16Array(this.capacity);
+    this.#kept ??= new Uint16Array(this.#capacity);
     // Read once and checked before anything moves: reading a caller's object can run the caller's
     // code.
     for (let k = 0, minimum = 0; k < length; k++) {
@@ -410,6 +417,8 @@ export class DatagramBatch {
   /**
    * Why slot i could not be sent by the last send, as the C name of the error: "ENETUNREACH",
    * "EMSGSIZE" (too long, or truncated when received), … Undefined where it was sent, or not tried.
+   * The numbers are those of the send: `swap` and `keep` do not move them, the next send forgets
+   * them.
    */
   failure(i: number): string | undefined {
     this.#requireSlot(i);
@@ -438,14 +447,15 @@ export class DatagramBatch {
   }
 
   #requireSlot(i: number): void {
-    if (i >>> 0 !== i || i >= this.capacity)
-      requireInteger(i, 0, this.capacity - 1, "the index of a slot");
+    if (this.#gone()) this.#requireUsable();
+    if (i >>> 0 !== i || i >= this.#capacity)
+      requireInteger(i, 0, this.#capacity - 1, "the index of a slot");
   }
 
   // What the kernel is told comes from private members only: a subclass may override the others.
 
   #length(i: number): number {
-    return Math.min(mmsghdr.msg_len.get(this.#view, i * HEADER), this.slotBytes);
+    return Math.min(mmsghdr.msg_len.get(this.#view, i * HEADER), this.#slotBytes);
   }
 
   #truncated(i: number): boolean {
@@ -491,7 +501,7 @@ export class DatagramBatch {
     if (this.#asksNames !== (peer === undefined)) this.#askNames(peer === undefined);
     // MSG_TRUNC as an input flag: msg_len tells the true length of a datagram that did not fit.
     const inputFlags = flags | MSG_DONTWAIT | MSG_TRUNC;
-    const slots = flags & MSG_PEEK ? 1 : this.capacity;
+    const slots = flags & MSG_PEEK ? 1 : this.#capacity;
     const received = recvmmsg(fd, this.#tables.address, slots, inputFlags, null);
     if (received <= 0) return received;
     this.#count = received;
@@ -503,7 +513,7 @@ export class DatagramBatch {
 
   /** Gives the headers a place for the sender's name, or none: a name costs 67 ns a datagram. */
   #askNames(asks: boolean): void {
-    for (let i = 0; i < this.capacity; i++) {
+    for (let i = 0; i < this.#capacity; i++) {
       const name = asks ? this.#tables.address + this.#nameOffset(i) : 0;
       msghdr.msg_name.set(this.#view, i * HEADER, name);
     }
@@ -540,6 +550,7 @@ export class DatagramBatch {
     const headers = this.#tables.address + this.#layout.sendHeaders;
     this.#stoppedErrno = 0;
     let sent = 0;
+    let refused = -1;
     let i = from;
     while (i < this.#count) {
       const result = sendmmsg(
@@ -555,6 +566,9 @@ export class DatagramBatch {
         this.#stoppedIndex = i;
         this.#stoppedErrno = -result || EAGAIN;
         break;
+      } else if (result === -ECONNREFUSED && refused !== i) {
+        // It tells of an earlier datagram to the peer. This one has not been tried yet.
+        refused = i;
       } else if (result !== -EINTR) {
         if (failsBatch(-result)) check(result, "sendmmsg", { transferred: sent });
         this.#failures[i++] = -result;

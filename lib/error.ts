@@ -124,6 +124,7 @@ function describe(errno: number): string {
 }
 
 const BROADCAST = "A broadcast address takes the creation option { broadcast: true }";
+const REFUSED = "The peer refused an earlier datagram; this call did nothing and may be made again";
 const NO_PEER = "Connect the socket first, or name the destination";
 const TOO_LONG = "A datagram carries at most 65507 bytes over IPv4 and 65527 over IPv6";
 
@@ -133,6 +134,9 @@ const hints: Readonly<Record<string, string>> = {
     "A port below 1024 takes CAP_NET_BIND_SERVICE, or a lower sysctl net.ipv4.ip_unprivileged_port_start",
   "bind EADDRNOTAVAIL": "No interface of this machine has that address",
   "connect EACCES": BROADCAST,
+  "recv ECONNREFUSED": REFUSED,
+  "recvmmsg ECONNREFUSED": REFUSED,
+  "send ECONNREFUSED": REFUSED,
   "send EDESTADDRREQ": NO_PEER,
   "send EMSGSIZE": TOO_LONG,
   "sendto EACCES": BROADCAST,

@@ -13,6 +13,7 @@ import {
   MSG_PEEK,
   MSG_TRUNC,
   SO_BROADCAST,
+  SO_ERROR,
   SO_RCVBUF,
   SO_RCVBUFFORCE,
   SO_REUSEADDR,
@@ -104,7 +105,7 @@ export interface ReceivedFrom {
   /** Bytes written to the target. */
   readonly length: number;
   /** Who sent it. One object for each sender, as long as the socket remembers it. */
-  readonly address: Address;
+  readonly address: InetAddress;
   /** `MSG_TRUNC` where the datagram was longer than the target, else 0. */
   readonly flags: number;
   /** How long the datagram was. */
@@ -277,6 +278,12 @@ export class UdpSocket {
     check(getpeername(this.#fd, name, nameLength), "getpeername");
     this.#peer = name.slice(0, nameLength[0]);
     if (!isReady(this.#fd, POLLIN)) this.#onlySender = this.#peer;
+    this.#forgetError();
+  }
+
+  // What an earlier peer refused would fail the next call, which has nothing to do with it.
+  #forgetError(): void {
+    check(getsockopt(this.#fd, SOL_SOCKET, SO_ERROR, option, nameLength), "getsockopt");
   }
 
   /**
@@ -297,6 +304,7 @@ export class UdpSocket {
     check(connect(this.#fd, unspecified), "connect");
     this.#connected = false;
     this.#onlySender = this.#peer = undefined;
+    this.#forgetError();
     // Linux gives back every port that was not asked for by its number.
     const local = this.#bound;
     if (!local || this.localAddress.port !== 0) return;
@@ -518,7 +526,7 @@ export class UdpSocket {
   #receivedFrom(originalLength: number, room: number): ReceivedFrom {
     this.#senders ??= new SenderTable(PEERS_MAX);
     const sender = this.#senders.number(nameWords, 0, nameLength[0] as number);
-    const address = this.#senders.address(sender);
+    const address = this.#senders.address(sender) as InetAddress;
     const truncated = originalLength > room;
     return {
       length: truncated ? room : originalLength,

@@ -598,7 +598,39 @@ describe.each(families)("DatagramBatch over $family", ({ family, loopback }) => 
     });
 
     const slotErrors = [EPERM, EIO, EACCES, EINVAL, EMSGSIZE, ENETUNREACH, EHOSTUNREACH];
-    test.each([...slotErrors, ECONNREFUSED])("errno %d is a failure of one slot", (errno) => {
+    test("tries a slot again after a refusal, which tells of an earlier datagram", () => {
+      using pair = makePair(loopback);
+      using batch = makeBatch(numbered(5));
+      using _ = scriptSendmmsg({ atMost: 2 }, { errno: ECONNREFUSED });
+      expect(pair.client[name](batch)).toBe(5);
+      expect([batch.failed, batch.stopped]).toEqual([0, undefined]);
+      expect(drain(pair.server)).toEqual(numbered(5));
+    });
+
+    test("gives a slot up that is refused twice", () => {
+      using pair = makePair(loopback);
+      using batch = makeBatch(numbered(5));
+      using _ = scriptSendmmsg({ atMost: 2 }, { errno: ECONNREFUSED }, { errno: ECONNREFUSED });
+      expect(pair.client[name](batch)).toBe(4);
+      expect([batch.failed, batch.failure(2)]).toEqual([1, "ECONNREFUSED"]);
+      expect(drain(pair.server)).toEqual(numbered(5).toSpliced(2, 1));
+    });
+
+    test("loses nothing when an earlier peer was dead", () => {
+      using pair = makePair(loopback);
+      using client = UdpSocket.open(family);
+      using dead = UdpSocket.bind(loopback);
+      client.connect(dead.localAddress);
+      dead.close();
+      client.sendSync("refused");
+      client.connect(pair.server.localAddress);
+      pair.server.disconnect();
+      using batch = makeBatch(numbered(3));
+      expect(client[name](batch)).toBe(3);
+      expect([batch.failed, batch.stopped]).toEqual([0, undefined]);
+    });
+
+    test.each(slotErrors)("errno %d is a failure of one slot", (errno) => {
       using pair = makePair(loopback);
       using batch = makeBatch(numbered(5));
       using _ = scriptSendmmsg({ atMost: 2 }, { errno });
@@ -1453,9 +1485,18 @@ describe("DatagramBatch", () => {
     for (const key of ["capacity", "slotBytes", "memory", "freed"]) {
       expect(() => Object.assign(batch, { [key]: 4096 })).toThrow(TypeError);
     }
-    expect(() => Object.defineProperty(batch, "stopped", { value: 1 })).toThrow(TypeError);
-    expect(() => Object.setPrototypeOf(batch, null)).toThrow(TypeError);
     expect([batch.capacity, batch.slotBytes]).toEqual([2, 64]);
+    for (const key of ["capacity", "slotBytes"]) Object.defineProperty(batch, key, { value: 4096 });
+    expect(() => batch.setLength(0, 65)).toThrow(RangeError);
+    expect(() => batch.length(2)).toThrow(RangeError);
+  });
+
+  test("a subclass may have fields of its own", () => {
+    class Named extends DatagramBatch {
+      label = "mine";
+    }
+    using batch = new Named({ capacity: 1 });
+    expect([batch.label, batch.capacity]).toEqual(["mine", 1]);
   });
 
   const gone: [name: string, take: (batch: DatagramBatch) => unknown][] = [

@@ -961,6 +961,18 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     expect(receiveText(pair.server)).toBe("still sends");
   });
 
+  test("connect() and disconnect() leave the error of an earlier peer behind", () => {
+    using server = UdpSocket.bind(loopback);
+    using client = UdpSocket.open(family);
+    for (const leave of [() => client.connect(server.localAddress), () => client.disconnect()]) {
+      client.connect(deadAddress(loopback));
+      client.sendSync("refused");
+      leave();
+      client.sendToSync("hello", server.localAddress);
+      expect(receiveText(server)).toBe("hello");
+    }
+  });
+
   test("disconnect() does nothing on a socket without a peer", () => {
     using server = UdpSocket.bind(loopback);
     using client = UdpSocket.open(family);
