@@ -1,4 +1,4 @@
-import { check } from "./error.ts";
+import { systemError } from "./error.ts";
 import { mapMemory, unmapMemory } from "./ffi/memory.ts";
 import { requireInteger } from "./internal/arguments.ts";
 
@@ -40,10 +40,7 @@ export class NativeBuffer {
   constructor(byteLength: number) {
     requireInteger(byteLength, 1, 2 ** 32, "a length in bytes");
     const mapping = mapMemory(byteLength);
-    if (typeof mapping === "number") {
-      check(mapping, "mmap");
-      throw new TypeError("unreachable");
-    }
+    if (typeof mapping === "number") throw systemError(mapping, "mmap");
     this.#buffer = mapping.buffer;
     this.bytes = new Uint8Array(mapping.buffer);
     this.address = mapping.address;

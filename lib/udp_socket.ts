@@ -147,7 +147,8 @@ const option = new Int32Array(new ArrayBuffer(4));
  * Every call that can wait has two forms: `try…` answers at once (`undefined`, or 0 datagrams, when
  * it would block), and `…Sync` blocks the thread, timers and all, until it is done or `timeoutMs`
  * has passed. What the kernel says about one datagram harms no other: see `DatagramBatch.failure`.
- * Nothing is retried except after a signal.
+ * Nothing is retried except after a signal, and in a batch after a refusal, which tells of an
+ * earlier datagram.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/udp.7.html | udp(7)}
  *
@@ -261,8 +262,8 @@ export class UdpSocket {
 
   /**
    * Gives the socket a peer: `send` goes there, and only its datagrams are received from now on. No
-   * packet is sent. Connecting again changes the peer. Datagrams that were queued before stay,
-   * whoever sent them.
+   * packet is sent. Connecting again changes the peer, and forgets what an earlier one refused.
+   * Datagrams that were queued before stay, whoever sent them.
    *
    * @throws {RangeError} the port is 0
    * @throws {SystemError} `ENETUNREACH` no route; `EACCES` a broadcast address without the option;
