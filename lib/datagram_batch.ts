@@ -21,7 +21,7 @@ import { iovec } from "../structs/iovec.ts";
 import { mmsghdr } from "../structs/mmsghdr.ts";
 import { msghdr } from "../structs/msghdr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
-import { type Address, addressBytes, toInetAddress } from "./address.ts";
+import { type Address, addressBytes, toAnyAddress } from "./address.ts";
 import { check } from "./error.ts";
 import { requireInteger, requireView } from "./internal/arguments.ts";
 import { SenderTable } from "./internal/sender_table.ts";
@@ -73,9 +73,15 @@ export let receiveInto: (
 export let prepareSend: (batch: DatagramBatch, first: number, connected: boolean) => void;
 /**
  * Sends prepared slots from `from` on. Returns how many were sent; `stopped` and `failure` tell the
- * rest.
+ * rest. With `passOver`, "no room" fails the slots for that one receiver, and does not stop.
  */
-export let sendFrom: (batch: DatagramBatch, fd: number, from: number, flags: number) => number;
+export let sendFrom: (
+  batch: DatagramBatch,
+  fd: number,
+  from: number,
+  flags: number,
+  passOver: boolean,
+) => number;
 
 /** The slot that the last send found no room for, or -1 when it did not stop for that. */
 export let waitsFrom: (batch: DatagramBatch) => number;
@@ -110,7 +116,7 @@ const NO_NAME = NAME;
  *
  * using server = UdpSocket.bind("127.0.0.1:0");
  * using client = UdpSocket.open("ipv4");
- * client.connect(server.localAddress);
+ * client.connectSync(server.localAddress);
  * client.sendSync("ping");
  *
  * using batch = new DatagramBatch({ capacity: 64, slotBytes: 1500 });
@@ -314,11 +320,11 @@ export class DatagramBatch {
   /**
    * Sets where slot i goes when an unconnected socket sends it.
    *
-   * @param address an IPv4 or IPv6 address, its text, or undefined for none
-   * @throws {TypeError} it is no such address
+   * @param address an address, its text, or undefined for none
+   * @throws {TypeError} it is none
    */
   setAddress(i: number, address: Address | string | undefined): void {
-    const bytes = address === undefined ? undefined : addressBytes(toInetAddress(address));
+    const bytes = address === undefined ? undefined : addressBytes(toAnyAddress(address));
     this.#requireUsable();
     this.#requireSlot(i);
     if (bytes) this.#bytes.set(bytes, this.#nameOffset(i));
@@ -546,22 +552,33 @@ export class DatagramBatch {
    * Sends the prepared slots from `from` on. Returns how many were sent; `stopped` and `failure`
    * tell the rest.
    */
-  #send(fd: number, from: number, flags: number): number {
+  #send(fd: number, from: number, flags: number, passOver: boolean): number {
     const headers = this.#tables.address + this.#layout.sendHeaders;
     this.#stoppedErrno = 0;
+    // Slots whose receivers have no room.
+    let full: number[] | undefined;
     let sent = 0;
     let refused = -1;
     let i = from;
     while (i < this.#count) {
+      const end = full ? this.#nextFull(i, full) : this.#count;
+      if (end === i) {
+        // Sent now, it could overtake what the same receiver had no room for.
+        this.#fail(i++, EAGAIN);
+        continue;
+      }
       const result = sendmmsg(
         fd,
         headers + i * HEADER,
-        this.#count - i,
+        end - i,
         flags | MSG_DONTWAIT | MSG_NOSIGNAL,
       );
       if (result > 0) {
         sent += result;
         i += result;
+      } else if (result === -EAGAIN && passOver) {
+        full ??= [];
+        full.push(i);
       } else if (result === 0 || stopsBatch(-result)) {
         this.#stoppedIndex = i;
         this.#stoppedErrno = -result || EAGAIN;
@@ -571,17 +588,38 @@ export class DatagramBatch {
         refused = i;
       } else if (result !== -EINTR) {
         if (failsBatch(-result)) check(result, "sendmmsg", { transferred: sent });
-        this.#failures[i++] = -result;
-        this.#failed++;
+        this.#fail(i++, -result);
       }
     }
     return sent;
   }
 
+  #fail(i: number, errno: number): void {
+    this.#failures[i] = errno;
+    this.#failed++;
+  }
+
+  /** The first slot from `from` on that goes where one of the `full` goes, or `count`. */
+  #nextFull(from: number, full: readonly number[]): number {
+    for (let i = from; i < this.#count; i++)
+      if (full.some((j) => this.#isSameReceiver(i, j))) return i;
+    return this.#count;
+  }
+
+  #isSameReceiver(i: number, j: number): boolean {
+    const length = this.#nameLength(i);
+    if (length !== this.#nameLength(j)) return false;
+    const at = this.#nameOffset(i);
+    const other = this.#nameOffset(j);
+    for (let k = 0; k < length; k++)
+      if (this.#bytes[at + k] !== this.#bytes[other + k]) return false;
+    return true;
+  }
+
   static {
     receiveInto = (batch, fd, flags, peer) => batch.#receive(fd, flags, peer);
     prepareSend = (batch, first, connected) => batch.#prepareSend(first, connected);
-    sendFrom = (batch, fd, from, flags) => batch.#send(fd, from, flags);
+    sendFrom = (batch, fd, from, flags, passOver) => batch.#send(fd, from, flags, passOver);
     waitsFrom = (batch) => (batch.#stoppedErrno === EAGAIN ? batch.#stoppedIndex : -1);
   }
 }

@@ -4,13 +4,22 @@ import { errorName, strerror } from "./sys/errno.ts";
 /** What an error tells beside its number; each becomes the property of that name. */
 export interface SystemErrorDetails {
   /** The address of the call: its text ("127.0.0.1:80") stands in the message. */
-  readonly address?: { readonly host: string; readonly port: number; toString(): string };
+  readonly address?: {
+    readonly host?: string;
+    readonly port?: number;
+    readonly path?: string | undefined;
+    toString(): string;
+  };
+  /** Whether the socket was a Unix one, whose errors have other remedies. */
+  readonly unix?: boolean;
   /** Whether `address` is where data was to go, rather than the socket's own. */
   readonly sending?: boolean;
   /** What was transferred before it failed: bytes, or datagrams of a batch. */
   readonly transferred?: number;
+  /** The C name of the option that the call was about: it stands in the message. */
+  readonly option?: string;
   /** What the caller can do about it. */
-  readonly hint?: string;
+  readonly hint?: string | undefined;
 }
 
 /**
@@ -46,6 +55,10 @@ export class SystemError extends Error {
   declare readonly address?: string;
   /** The port of the address in the call, where there is one. */
   declare readonly port?: number;
+  /** The path of the Unix address in the call, where there is one. */
+  declare readonly path?: string;
+  /** The C name of the option in the call, where there is one: "SO_RCVBUF". */
+  declare readonly option?: string;
   /** The whole address data was to go to, where there is one: "127.0.0.1:53". */
   declare readonly destination?: string;
   /** What was transferred before it failed, where something was: bytes, or datagrams of a batch. */
@@ -59,18 +72,19 @@ export class SystemError extends Error {
    */
   constructor(errno: number, syscall: string, details: SystemErrorDetails = {}) {
     const code = errorName(errno);
-    const { address, sending, transferred } = details;
-    super(`${syscall} ${code}${address ? ` ${address}` : ""}: ${describe(errno)}`);
+    const { address, sending, transferred, option } = details;
+    const object = address ?? option;
+    super(`${syscall} ${code}${object === undefined ? "" : ` ${object}`}: ${describe(errno)}`);
     this.code = code;
     this.errno = -Math.abs(errno);
     this.syscall = syscall;
-    if (address) {
-      this.address = address.host;
-      this.port = address.port;
-      if (sending) this.destination = `${address}`;
-    }
+    if (address?.host !== undefined) this.address = address.host;
+    if (address?.port !== undefined) this.port = address.port;
+    if (address?.path !== undefined) this.path = address.path;
+    if (address && sending) this.destination = `${address}`;
+    if (option !== undefined) this.option = option;
     if (transferred) this.transferred = transferred;
-    const hint = details.hint ?? hints[`${syscall} ${code}`];
+    const hint = details.hint ?? hints[`${details.unix ? "unix " : ""}${syscall} ${code}`];
     if (hint) this.hint = hint;
   }
 }
@@ -123,6 +137,10 @@ function describe(errno: number): string {
   return text.startsWith("Unknown") ? strerror(Math.abs(errno)).toLowerCase() : text;
 }
 
+const NOBODY_THERE =
+  "Nobody receives at that path: the file was left behind by a socket that is closed";
+const NO_SUCH_PATH = "Nobody is bound to that path";
+const TOO_LONG_FOR_UNIX = "A message must fit the send buffer: see sendBufferBytes";
 const BROADCAST = "A broadcast address takes the creation option { broadcast: true }";
 const REFUSED = "The peer refused an earlier datagram; this call did nothing and may be made again";
 const NO_PEER = "Connect the socket first, or name the destination";
@@ -141,4 +159,14 @@ const hints: Readonly<Record<string, string>> = {
   "send EMSGSIZE": TOO_LONG,
   "sendto EACCES": BROADCAST,
   "sendto EMSGSIZE": TOO_LONG,
+  "unix bind EADDRINUSE":
+    "Another socket has that name, or its file was left behind: { removeStale: true } removes a file that nobody listens on",
+  "unix connect ECONNREFUSED": NOBODY_THERE,
+  "unix connect ENOENT": NO_SUCH_PATH,
+  "unix connect EPROTOTYPE": "The socket at that path is of another type",
+  "unix send EMSGSIZE": TOO_LONG_FOR_UNIX,
+  "unix sendmsg EMSGSIZE": TOO_LONG_FOR_UNIX,
+  "unix sendto ECONNREFUSED": NOBODY_THERE,
+  "unix sendto EMSGSIZE": TOO_LONG_FOR_UNIX,
+  "unix sendto ENOENT": NO_SUCH_PATH,
 };

@@ -15,15 +15,54 @@ export {
   type InetAddress,
   parseAddress,
   RawAddress,
+  UnixAddress,
 } from "./address.ts";
+export {
+  type Capabilities,
+  type Capability,
+  type CapabilityName,
+  capabilities,
+} from "./capabilities.ts";
 export { DatagramBatch, type DatagramBatchOptions, type Stopped } from "./datagram_batch.ts";
 export { ClosedError, SystemError, type SystemErrorDetails, TimeoutError } from "./error.ts";
-export { NativeBuffer } from "./native_buffer.ts";
 export {
+  IpOption,
+  Ipv6Option,
+  options,
+  SocketOption,
+  TcpOption,
+  UdpOption,
+} from "./internal/lazy_options.ts";
+export { type ListenFd, listenFds } from "./listen_fds.ts";
+export { Message, type MessageOptions } from "./message.ts";
+export { NativeBuffer } from "./native_buffer.ts";
+// As types only: the module itself is loaded when an option is first looked at.
+export type {
+  MemoryInfo,
+  Option,
+  PeerCredentials,
+  PortRange,
+  ReadableOption,
+  TransmitTime,
+  WritableOption,
+} from "./option.ts";
+export {
+  type AdoptOptions,
   type BufferSize,
+  type CreateOptions,
   type FlagOptions,
+  type PairOptions,
   type ReceivedFrom,
-  UdpSocket,
-  type UdpSocketOptions,
+  Socket,
+  type SocketFamily,
+  type SocketOptions,
+  type SocketType,
+  type TimeoutOptions,
   type WaitOptions,
-} from "./udp_socket.ts";
+} from "./socket.ts";
+export { UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
+export {
+  type UnixBindOptions,
+  UnixDatagramSocket,
+  type UnixDatagramSocketOptions,
+} from "./unix_datagram_socket.ts";

@@ -93,7 +93,8 @@ describe("arrows", () => {
 });
 
 // An export that declares something, and a member of a class at the formatter's indentation.
-const EXPORT = /^export (?:abstract |async |declare )*(?:class|const|function|interface|let|type) /;
+const EXPORT =
+  /^export (?:abstract |async |declare )*(?:class|const|function|interface|let|type) (?!\{)/;
 const MEMBER =
   /^ {2}(?!constructor|override |private )(?:abstract |async |declare |readonly |static )*(?:[gs]et (?=\S))?[*]?(?:\[?[A-Za-z][\w.]*\]?)[?]?(?:[(:;<]| =)/;
 
@@ -104,8 +105,8 @@ function undocumented(file: string, source: string, declaration: RegExp): string
     if (!declaration.test(line)) return [];
     const above = lines.slice(0, i);
     // A setter shares the comment of its getter, and an overload that of the first signature.
-    const name = /^\s*(?:export function|set) (\w+)/.exec(line)?.[1];
-    const shared = new RegExp(`^\\s*(?:export function|get) ${name}\\b`);
+    const name = /^(?:export function |\s*set |\s+(?:static )?)(\w+)\(/.exec(line)?.[1];
+    const shared = new RegExp(`^(?:export function |\\s*get |\\s+(?:static )?)${name}\\(`);
     if (name && above.some((other) => shared.test(other))) return [];
     const start = above.findLastIndex((other) => other.trimStart().startsWith("/**"));
     const comment = above.slice(start).join("\n");
@@ -177,6 +178,8 @@ describe("doc comments", () => {
     expect(undocumented("planted.ts", body, MEMBER)).toEqual([]);
     const overloads = "/** Both. */\nexport function f(a: 1): 1;\nexport function f(a: 2): 2;";
     expect(undocumented("planted.ts", overloads, EXPORT)).toEqual([]);
+    const methods = "{\n  /** Both. */\n  f(a: 1): 1;\n  f(a: 2): 2;\n";
+    expect(undocumented("planted.ts", methods, MEMBER)).toEqual([]);
   });
 });
 

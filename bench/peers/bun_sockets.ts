@@ -42,8 +42,8 @@ function openSockets(connected: boolean): Sockets {
   const receiver = UdpSocket.bind(Inet4Address.loopback);
   const sender = UdpSocket.bind(Inet4Address.loopback);
   if (connected) {
-    sender.connect(receiver.localAddress);
-    receiver.connect(sender.localAddress);
+    sender.connectSync(receiver.localAddress);
+    receiver.connectSync(sender.localAddress);
   }
   return { sender, receiver };
 }

@@ -38,6 +38,8 @@ const prototypes = {
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   // int shutdown(int sockfd, int how);
   shutdown: { args: ["i32", "i32"], returns: "i32" },
+  // int sockatmark(int sockfd);
+  sockatmark: { args: ["i32"], returns: "i32" },
 
   // ssize_t send(int sockfd, const void *buf, size_t len, int flags);
   send: { args: ["i32", "ptr", "usize", "i32"], returns: "i32" },
@@ -61,8 +63,42 @@ const prototypes = {
 
   // int poll(struct pollfd *fds, nfds_t nfds, int timeout);
   poll: { args: ["ptr", "usize", "i32"], returns: "i32" },
+  // int epoll_create1(int flags);
+  epoll_create1: { args: ["i32"], returns: "i32" },
+  // int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
+  epoll_ctl: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+  // int epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout);
+  epoll_wait: { args: ["i32", "ptr", "i32", "i32"], returns: "i32" },
+
+  // ssize_t read(int fd, void *buf, size_t count);
+  read: { args: ["i32", "ptr", "usize"], returns: "i32" },
+  // ssize_t write(int fd, const void *buf, size_t count);
+  write: { args: ["i32", "ptr", "usize"], returns: "i32" },
+  // int dup(int oldfd);
+  dup: { args: ["i32"], returns: "i32" },
+  // int dup3(int oldfd, int newfd, int flags);
+  dup3: { args: ["i32", "i32", "i32"], returns: "i32" },
+  // int fcntl(int fd, int cmd, ... /* int arg */);
+  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+  // int ioctl(int fd, unsigned long request, ... /* void *argp */);
+  ioctl: { args: ["i32", "usize", "ptr"], returns: "i32" },
   // int close(int fd);
   close: { args: ["i32"], returns: "i32" },
+
+  // int chmod(const char *pathname, mode_t mode);
+  chmod: { args: ["ptr", "u32"], returns: "i32" },
+  // int fchmod(int fd, mode_t mode);
+  fchmod: { args: ["i32", "u32"], returns: "i32" },
+  // int rename(const char *oldpath, const char *newpath);
+  rename: { args: ["ptr", "ptr"], returns: "i32" },
+  // int unlink(const char *pathname);
+  unlink: { args: ["ptr"], returns: "i32" },
+  // int gethostname(char *name, size_t len);
+  gethostname: { args: ["ptr", "usize"], returns: "i32" },
+  // long syscall(long number, ... /* int olddirfd, const char *oldpath,
+  //              int newdirfd, const char *newpath, unsigned int flags */);
+  // With the arguments of renameat2(2), for which musl has a function only lately.
+  syscall: { args: ["i64", "i32", "ptr", "i32", "ptr", "u32"], returns: "i32" },
 
   // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
   mmap: { args: ["ptr", "usize", "i32", "i32", "i32", "i64"], returns: "ptr" },
@@ -72,11 +108,47 @@ const prototypes = {
   mprotect: { args: ["ptr", "usize", "i32"], returns: "i32" },
   // void *dlsym(void *handle, const char *symbol);
   dlsym: { args: ["ptr", "ptr"], returns: "ptr" },
+  // void *memcpy(void *dest, const void *src, size_t n);
+  memcpy: { args: ["ptr", "ptr", "usize"], returns: "ptr" },
 
   // unsigned int if_nametoindex(const char *ifname);
   if_nametoindex: { args: ["ptr"], returns: "u32" },
   // char *if_indextoname(unsigned int ifindex, char *ifname);
   if_indextoname: { args: ["u32", "ptr"], returns: "ptr" },
+  // struct if_nameindex *if_nameindex(void);
+  if_nameindex: { args: [], returns: "ptr" },
+  // void if_freenameindex(struct if_nameindex *ptr);
+  if_freenameindex: { args: ["ptr"], returns: "void" },
+  // int getifaddrs(struct ifaddrs **ifap);
+  getifaddrs: { args: ["ptr"], returns: "i32" },
+  // void freeifaddrs(struct ifaddrs *ifa);
+  freeifaddrs: { args: ["ptr"], returns: "void" },
+
+  // int inet_aton(const char *cp, struct in_addr *inp);
+  inet_aton: { args: ["ptr", "ptr"], returns: "i32" },
+  // int inet_pton(int af, const char *src, void *dst);
+  inet_pton: { args: ["i32", "ptr", "ptr"], returns: "i32" },
+  // const char *inet_ntop(int af, const void *src, char *dst, socklen_t size);
+  inet_ntop: { args: ["i32", "ptr", "ptr", "u32"], returns: "ptr" },
+
+  // int getaddrinfo(const char *node, const char *service,
+  //                 const struct addrinfo *hints, struct addrinfo **res);
+  getaddrinfo: { args: ["ptr", "ptr", "ptr", "ptr"], returns: "i32" },
+  // void freeaddrinfo(struct addrinfo *res);
+  freeaddrinfo: { args: ["ptr"], returns: "void" },
+  // const char *gai_strerror(int errcode);
+  gai_strerror: { args: ["i32"], returns: "ptr" },
+  // int getnameinfo(const struct sockaddr *addr, socklen_t addrlen, char *host, socklen_t hostlen,
+  //                 char *serv, socklen_t servlen, int flags);
+  getnameinfo: { args: ["ptr", "u32", "ptr", "u32", "ptr", "u32", "i32"], returns: "i32" },
+  // struct servent *getservbyname(const char *name, const char *proto);
+  getservbyname: { args: ["ptr", "ptr"], returns: "ptr" },
+  // struct servent *getservbyport(int port, const char *proto);
+  getservbyport: { args: ["i32", "ptr"], returns: "ptr" },
+  // struct protoent *getprotobyname(const char *name);
+  getprotobyname: { args: ["ptr"], returns: "ptr" },
+  // struct protoent *getprotobynumber(int proto);
+  getprotobynumber: { args: ["i32"], returns: "ptr" },
 
   // char *strerror(int errnum);
   strerror: { args: ["i32"], returns: "ptr" },
@@ -98,7 +170,11 @@ type Arguments<Kinds extends readonly string[]> = {
 
 // A pointer result is null for NULL, and a bigint where it does not fit a double: MAP_FAILED is
 // such a one.
-type Result<Kind extends string> = Kind extends "ptr" ? number | bigint | null : number;
+type Result<Kind extends string> = Kind extends "ptr"
+  ? number | bigint | null
+  : Kind extends "void"
+    ? undefined
+    : number;
 
 /** The table's type: each entry takes and returns what its prototype says. */
 export type Libc = {

@@ -73,6 +73,8 @@ const lengthOfTypedArray = getter(typedArray, "byteLength") as () => number;
 const lengthOfDataView = getter(DataView.prototype, "byteLength") as () => number;
 
 const lengthOfArrayBuffer = getter(ArrayBuffer.prototype, "byteLength") as () => number;
+const offsetOfTypedArray = getter(typedArray, "byteOffset") as () => number;
+const offsetOfDataView = getter(DataView.prototype, "byteOffset") as () => number;
 const bufferOfTypedArray = getter(typedArray, "buffer") as () => ArrayBufferLike;
 const bufferOfDataView = getter(DataView.prototype, "buffer") as () => ArrayBufferLike;
 
@@ -94,9 +96,33 @@ export function readText(address: number): string {
   return `${new (ffi().CString)(address as Pointer)}`;
 }
 
+/** Copies the bytes at an address. What is not mapped there ends the process. */
+export function readMemory(address: number, byteLength: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(byteLength);
+  libc.memcpy(bytes, address, byteLength);
+  return bytes;
+}
+
+/** Returns all bytes of a view as a new view of the same memory. */
+export function bytesOf(view: ArrayBufferView): Uint8Array {
+  const offset = view instanceof DataView ? offsetOfDataView : offsetOfTypedArray;
+  return new Uint8Array(bufferOf(view), offset.call(view), byteLengthOf(view));
+}
+
 /** Returns the true buffer of a view, by the engine's getter. */
 export function bufferOf(view: ArrayBufferView): ArrayBufferLike {
   return view instanceof DataView ? bufferOfDataView.call(view) : bufferOfTypedArray.call(view);
+}
+
+/**
+ * Returns the address of a view's or buffer's first byte, or 0 where there is none. It holds as long
+ * as somebody holds the buffer and nobody detaches it, for a view only after `bufferOf`: until then a
+ * small typed array may move.
+ */
+export function addressOf(memory: ArrayBufferView | ArrayBuffer): number {
+  // ptr() of empty memory returns an error instead of throwing it.
+  const address: unknown = ffi().ptr(memory as ArrayBuffer);
+  return typeof address === "number" ? address : 0;
 }
 
 /** Whether the memory was transferred away or freed. */

@@ -36,7 +36,14 @@ export function requireView(view: ArrayBufferView, name: string): void {
   if (isDetached(buffer)) throw detached(name);
 }
 
-function describe(value: unknown): string {
+/** Throws a TypeError unless the value is a boolean. */
+export function requireBoolean(value: unknown, name: string): void {
+  if (typeof value === "boolean") return;
+  throw new TypeError(`Cannot use a value of type ${typeof value} as ${name}: expected a boolean`);
+}
+
+/** What an error says of a value of the wrong type: never its text, which could be anything. */
+export function describe(value: unknown): string {
   return value === null ? "null" : `a value of type ${typeof value}`;
 }
 

@@ -1,10 +1,16 @@
 import { EINTR } from "../../structs/constants/errno.ts";
+import { POLLERR } from "../../structs/constants/poll.ts";
 import { pollfd } from "../../structs/pollfd.ts";
 import { check, TimeoutError } from "../error.ts";
 import { poll } from "../sys/poll.ts";
 
 // poll(2) takes an int: a longer wait is made in parts.
 const POLL_MS_MAX = 2 ** 31 - 1;
+const PAUSE_MS_MAX = 10;
+/** poll(2): negative descriptors are ignored. */
+const NOBODY = -1;
+// The last wait that ended with nothing but an error.
+const failing = { fd: NOBODY, deadline: 0 };
 
 /**
  * Checks a `timeoutMs` and turns it into a deadline on the monotonic clock. Undefined and Infinity
@@ -41,18 +47,51 @@ export function waitUntil(
   transferred?: number,
 ): void {
   for (;;) {
-    const remaining = deadline - performance.now();
-    if (remaining <= 0) throw new TimeoutError(syscall, transferred ? { transferred } : {});
-    pollfd.fd.set(fds, 0, fd);
-    pollfd.events.set(fds, 0, events);
-    // Rounded up: a wait that ends early would only be made again.
-    const ready = poll(
-      fds,
-      remaining === Number.POSITIVE_INFINITY ? -1 : Math.min(Math.ceil(remaining), POLL_MS_MAX),
-    );
-    if (ready > 0) return;
-    if (ready !== -EINTR) check(ready, "poll");
+    const ready = pollOnce(fd, events, deadline, POLL_MS_MAX, syscall, transferred);
+    if (ready === 0) continue;
+    // The call that follows learns of an error, once. One that is still there after it, as a queue
+    // of errors that nobody reads is, must not make a loop without pause.
+    const again = pollfd.revents.get(fds, 0) === POLLERR;
+    if (again && failing.fd === fd && failing.deadline === deadline)
+      pollOnce(NOBODY, 0, deadline, 1, syscall, transferred);
+    failing.fd = again ? fd : NOBODY;
+    failing.deadline = deadline;
+    return;
   }
+}
+
+/**
+ * Blocks the thread for a moment, for conditions that no descriptor tells of: 1 ms after the first
+ * try, then 2, 4, 8, and 10 at most.
+ *
+ * @throws {TimeoutError} naming `syscall`, when the deadline has passed
+ */
+export function pauseUntil(
+  deadline: number,
+  tries: number,
+  syscall: string,
+  transferred?: number,
+): void {
+  pollOnce(NOBODY, 0, deadline, Math.min(2 ** tries, PAUSE_MS_MAX), syscall, transferred);
+}
+
+// One poll(2). Returns 0 when it was interrupted, or the time is over.
+function pollOnce(
+  fd: number,
+  events: number,
+  deadline: number,
+  limitMs: number,
+  syscall: string,
+  transferred: number | undefined,
+): number {
+  const remaining = deadline - performance.now();
+  if (remaining <= 0) throw new TimeoutError(syscall, transferred ? { transferred } : {});
+  pollfd.fd.set(fds, 0, fd);
+  pollfd.events.set(fds, 0, events);
+  // Rounded up: a wait that ends early would only be made again.
+  const isEndless = remaining === Number.POSITIVE_INFINITY && limitMs === POLL_MS_MAX;
+  const ready = poll(fds, isEndless ? -1 : Math.ceil(Math.min(remaining, limitMs)));
+  return ready === -EINTR ? 0 : check(ready, "poll");
 }
 
 /** Whether the descriptor is ready for `events` now. Does not consume a pending error. */

@@ -1,7 +1,7 @@
 import { type Address, addressFromBytes } from "../address.ts";
 import { halfSipHash } from "./half_sip_hash.ts";
 
-// Room for the longest name a datagram can come from, sockaddr_un with its 110 bytes, in 32-bit
+// Room for the longest name a datagram can come from, sockaddr_un with its 110 bytes and a NUL that has no room, in 32-bit
 // words.
 const KEY_WORDS = 28;
 const NONE = -1;

@@ -8,8 +8,18 @@
 export * from "../../structs/constants/index.ts";
 /** What a call takes where C has a pointer to a struct: a view, an address, or null. */
 export type { Memory } from "../ffi/libc.ts";
+/** What C gives as an address is read by these two; a wrong address ends the process. */
+export { readMemory, readText } from "../ffi/memory.ts";
+export * from "./epoll.ts";
 export * from "./errno.ts";
+export * from "./fcntl.ts";
+export * from "./ifaddrs.ts";
+export * from "./inet.ts";
+export * from "./ioctl.ts";
 export * from "./net_if.ts";
+export * from "./netdb.ts";
 export * from "./poll.ts";
 export * from "./socket.ts";
+export * from "./stat.ts";
+export * from "./stdio.ts";
 export * from "./unistd.ts";

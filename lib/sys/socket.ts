@@ -83,19 +83,26 @@ export function getsockopt(
   return orErrno(libc.getsockopt(fd, level, name, value, valueLength));
 }
 
-/** setsockopt(2). Returns 0, or `-errno`. */
+/** setsockopt(2). `valueLength` is for null, which is passed as NULL. Returns 0, or `-errno`. */
 export function setsockopt(
   fd: number,
   level: number,
   name: number,
-  value: ArrayBufferView,
+  value: ArrayBufferView | null,
+  valueLength = 0,
 ): number {
-  return orErrno(libc.setsockopt(fd, level, name, value, byteLengthOf(value)));
+  const length = value === null ? valueLength : byteLengthOf(value);
+  return orErrno(libc.setsockopt(fd, level, name, value, length));
 }
 
 /** shutdown(2). Returns 0, or `-errno`. */
 export function shutdown(fd: number, how: number): number {
   return orErrno(libc.shutdown(fd, how));
+}
+
+/** sockatmark(3). Returns 1 if the next byte follows the urgent mark, 0 if not, or `-errno`. */
+export function sockatmark(fd: number): number {
+  return orErrno(libc.sockatmark(fd));
 }
 
 /** send(2). Returns the bytes sent, or `-errno`. */

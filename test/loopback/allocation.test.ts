@@ -74,7 +74,7 @@ function makeScript(loop: keyof typeof loops): string {
     const client = UdpSocket.open("ipv4");
     const stranger = UdpSocket.open("ipv4");
     const address = server.localAddress;
-    client.connect(address);
+    client.connectSync(address);
     const data = new Uint8Array(64).fill(7);
     const target = new Uint8Array(2048);
     const outgoing = new DatagramBatch();

@@ -136,7 +136,7 @@ test("the guard pages guard: the kernel can neither read nor write them", () => 
   using buffer = new NativeBuffer(PAGE);
   using server = UdpSocket.bind("127.0.0.1:0");
   using client = UdpSocket.open("ipv4");
-  client.connect(server.localAddress);
+  client.connectSync(server.localAddress);
   expect(guarded.guards).toEqual([buffer.address - PAGE, buffer.address + PAGE]);
   for (const address of [buffer.address - 1, buffer.address + PAGE]) {
     expect(orErrno(libc.send(client.descriptor, address, 1, 0))).toBe(-EFAULT);
@@ -216,7 +216,7 @@ describe.each(families)("over $family", ({ family, loopback, domain }) => {
       using stranger = new Stranger(domain, loopback);
       using sink = new Stranger(domain, loopback);
       using out = UdpSocket.open(family);
-      out.connect(sink.address);
+      out.connectSync(sink.address);
       for (const flags of [MSG_TRUNC, 0, MSG_PEEK | MSG_TRUNC, 0]) {
         for (const datagram of datagrams) stranger.send(datagram, server.localAddress);
         server.receiveBatchSync(batch, { ...WAIT, flags });
@@ -299,7 +299,7 @@ describe.each(families)("over $family", ({ family, loopback, domain }) => {
     using buffer = new NativeBuffer(PAGE);
     using stranger = new Stranger(domain, loopback);
     using client = UdpSocket.open(family);
-    client.connect(stranger.address);
+    client.connectSync(stranger.address);
     for (const [, at, length] of places) {
       buffer.bytes.fill(CANARY).set(payload(length, 5), at);
       const view = buffer.bytes.subarray(at, at + length);

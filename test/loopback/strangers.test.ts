@@ -85,7 +85,7 @@ describe.each(families)("over $family", ({ family, loopback, bytesMax, socat }) 
   withPython(`python3 sends back singles as they were (${family})`, async () => {
     using echo = await startEcho();
     using client = UdpSocket.open(family);
-    client.connect(echo.to);
+    client.connectSync(echo.to);
     const target = Buffer.alloc(65536);
     for (const size of [...allSizes, ...randomSizes(50, bytesMax)]) {
       const data = randomPayload(size);
@@ -139,7 +139,7 @@ describe.each(families)("over $family", ({ family, loopback, bytesMax, socat }) 
     using echo = await startEcho();
     using client = UdpSocket.open(family);
     using batch = new DatagramBatch({ capacity: 1, slotBytes: bytesMax });
-    client.connect(echo.to);
+    client.connectSync(echo.to);
     for (const size of [bytesMax, bytesMax - 1, 40000]) {
       const data = randomPayload(size);
       batch.count = 1;

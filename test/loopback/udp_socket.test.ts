@@ -97,7 +97,7 @@ function receive(
 function makePair(loopback: string): { server: UdpSocket; client: UdpSocket } & Disposable {
   const server = UdpSocket.bind(loopback);
   const client = UdpSocket.open(loopback);
-  client.connect(server.localAddress);
+  client.connectSync(server.localAddress);
   return {
     server,
     client,
@@ -440,7 +440,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     for (const run of [
       () => UdpSocket.bind(address),
       () => UdpSocket.open(address),
-      () => socket.connect(address),
+      () => socket.connectSync(address),
       () => socket.trySendTo(data, address),
       () => socket.sendToSync(data, address),
     ]) {
@@ -454,7 +454,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
   test("every call with an address refuses a port above 65535", () => {
     using socket = UdpSocket.open(family);
     const text = loopback.replace(/:0$/, ":65536");
-    expect(() => socket.connect(text)).toThrow(RangeError);
+    expect(() => socket.connectSync(text)).toThrow(RangeError);
     expect(() => socket.trySendTo(new Uint8Array(1), text)).toThrow(RangeError);
     expect(() => UdpSocket.bind(text)).toThrow(
       new RangeError("Cannot use 65536 as a port: expected 0 to 65535"),
@@ -769,7 +769,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
   test("a connected socket's send is refused once, and the next one goes out", () => {
     using client = UdpSocket.open(family);
     const dead = deadAddress(loopback);
-    client.connect(dead);
+    client.connectSync(dead);
     expect(client.trySend(Buffer.from("lost"))).toBe(4);
     const error = systemErrorOf(() => client.trySend(Buffer.from("not sent")));
     expect([error.code, error.syscall]).toEqual(["ECONNREFUSED", "send"]);
@@ -848,6 +848,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     UdpSocket.bind(loopback, options).close();
     expect(reads.toSorted()).toEqual([
       "broadcast",
+      "configure",
       "ipv6Only",
       "receiveBufferBytes",
       "reuseAddress",
@@ -859,7 +860,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
   test("refuses a connect to another family by name, and stays as it was", () => {
     using socket = UdpSocket.open(family, family === "ipv6" ? { ipv6Only: true } : {});
     const error = systemErrorOf(() =>
-      socket.connect(family === "ipv4" ? "[::1]:9" : "192.0.2.1:9"),
+      socket.connectSync(family === "ipv4" ? "[::1]:9" : "192.0.2.1:9"),
     );
     expect(["EAFNOSUPPORT", "ENETUNREACH"]).toContain(error.code);
     expect([error.syscall, error.port]).toEqual(["connect", 9]);
@@ -871,13 +872,13 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     using first = UdpSocket.bind(loopback);
     using second = UdpSocket.bind(loopback);
     using client = UdpSocket.open(family);
-    client.connect(first.localAddress);
+    client.connectSync(first.localAddress);
     const { port } = client.localAddress;
     expect(client.connected).toBe(true);
     expect(client.remoteAddress?.equals(first.localAddress)).toBe(true);
     expect(port).toBeGreaterThan(0);
     expect(`${client.localAddress.withPort(0)}`).toBe(loopback);
-    client.connect(`${second.localAddress}`);
+    client.connectSync(`${second.localAddress}`);
     expect(client.remoteAddress?.equals(second.localAddress)).toBe(true);
     expect(client.localAddress.port).toBe(port);
     client.sendSync("to the second");
@@ -890,8 +891,8 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     const broadcast = family === "ipv4" ? "255.255.255.255:9" : "192.0.2.1:9";
     const before = `${pair.client.remoteAddress}`;
     using only = UdpSocket.open(family, family === "ipv6" ? { ipv6Only: true } : {});
-    only.connect(pair.server.localAddress);
-    expect(() => only.connect(broadcast)).toThrow(SystemError);
+    only.connectSync(pair.server.localAddress);
+    expect(() => only.connectSync(broadcast)).toThrow(SystemError);
     expect(only.connected).toBe(true);
     expect(`${only.remoteAddress}`).toBe(before);
   });
@@ -901,7 +902,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     using peer = UdpSocket.bind(loopback);
     using stranger = UdpSocket.bind(loopback);
     stranger.sendToSync("before", client.localAddress);
-    client.connect(peer.localAddress);
+    client.connectSync(peer.localAddress);
     stranger.sendToSync("after", client.localAddress);
     peer.sendToSync("peer", client.localAddress);
     expect(receiveText(client)).toBe("before");
@@ -915,7 +916,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     using server = UdpSocket.bind(address);
     using peer = UdpSocket.bind(loopback);
     using stranger = UdpSocket.bind(loopback);
-    server.connect(peer.localAddress);
+    server.connectSync(peer.localAddress);
     server.disconnect();
     expect(server.connected).toBe(false);
     expect(server.remoteAddress).toBeUndefined();
@@ -929,7 +930,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     using server = UdpSocket.bind(loopback);
     using peer = UdpSocket.bind(loopback);
     const address = server.localAddress;
-    server.connect(peer.localAddress);
+    server.connectSync(peer.localAddress);
     server.disconnect();
     expect(`${server.localAddress}`).toBe(`${address}`);
     peer.sendToSync("hello", address);
@@ -940,14 +941,14 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     using server = UdpSocket.bind(wildcard);
     using peer = UdpSocket.bind(loopback);
     const { port } = server.localAddress;
-    server.connect(peer.localAddress);
+    server.connectSync(peer.localAddress);
     expect(`${server.localAddress.withPort(0)}`).toBe(loopback);
     server.disconnect();
     expect(`${server.localAddress}`).toBe(wildcard.replace(/0$/, `${port}`));
     peer.sendToSync("hello", peer.localAddress.withPort(port));
     expect(receiveText(server)).toBe("hello");
     // And a second time, with a port that was asked for by then.
-    server.connect(peer.localAddress);
+    server.connectSync(peer.localAddress);
     server.disconnect();
     expect(`${server.localAddress}`).toBe(wildcard.replace(/0$/, `${port}`));
   });
@@ -964,8 +965,11 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
   test("connect() and disconnect() leave the error of an earlier peer behind", () => {
     using server = UdpSocket.bind(loopback);
     using client = UdpSocket.open(family);
-    for (const leave of [() => client.connect(server.localAddress), () => client.disconnect()]) {
-      client.connect(deadAddress(loopback));
+    for (const leave of [
+      () => client.connectSync(server.localAddress),
+      () => client.disconnect(),
+    ]) {
+      client.connectSync(deadAddress(loopback));
       client.sendSync("refused");
       leave();
       client.sendToSync("hello", server.localAddress);
@@ -1104,7 +1108,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     ["remoteAddress", "getpeername", (socket) => socket.remoteAddress],
     ["receiveBuffer", "getsockopt", (socket) => socket.receiveBuffer],
     ["sendBuffer", "getsockopt", (socket) => socket.sendBuffer],
-    ["connect()", "connect", (socket) => socket.connect(loopback.replace(/:0$/, ":9"))],
+    ["connect()", "connect", (socket) => socket.connectSync(loopback.replace(/:0$/, ":9"))],
     ["disconnect()", "connect", (socket) => socket.disconnect()],
     ["tryReceiveBatch()", "recvmmsg", (socket) => socket.tryReceiveBatch(slots(0))],
     ["receiveBatchSync()", "recvmmsg", (socket) => socket.receiveBatchSync(slots(0), WAIT)],
@@ -1130,9 +1134,9 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
   test("connect() refuses port 0, to which nothing can be sent, and changes nothing", () => {
     using pair = makePair(loopback);
     using client = UdpSocket.open(family);
-    expect(() => client.connect(loopback)).toThrow();
+    expect(() => client.connectSync(loopback)).toThrow();
     expect(client.connected).toBe(false);
-    expect(() => pair.client.connect(loopback)).toThrow();
+    expect(() => pair.client.connectSync(loopback)).toThrow();
     expect(`${pair.client.remoteAddress}`).toBe(`${pair.server.localAddress}`);
     pair.client.sendSync("still there");
     expect(receiveText(pair.server)).toBe("still there");
@@ -1322,7 +1326,7 @@ describe("UdpSocket", () => {
     for (const [syscall, run] of [
       ["sendto", () => socket.trySendTo(new Uint8Array(1), to)],
       ["sendto", () => socket.sendToSync("x", to)],
-      ["connect", () => socket.connect(to)],
+      ["connect", () => socket.connectSync(to)],
     ] as const) {
       const error = systemErrorOf(run);
       expect([error.code, error.syscall, error.destination]).toEqual(["EACCES", syscall, to]);
@@ -1366,7 +1370,7 @@ describe("UdpSocket", () => {
     using four = UdpSocket.bind("127.0.0.1:0");
     using six = UdpSocket.bind("[::1]:0");
     const { port } = server.localAddress;
-    server.connect(new Inet6Address("::ffff:127.0.0.1", four.localAddress.port));
+    server.connectSync(new Inet6Address("::ffff:127.0.0.1", four.localAddress.port));
     server.disconnect();
     expect(`${server.localAddress}`).toBe(`[::]:${port}`);
     four.sendToSync("four", new Inet4Address("127.0.0.1", port));

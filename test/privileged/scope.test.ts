@@ -89,7 +89,7 @@ for (const kind of ["name", "number"] as const) {
     using right = UdpSocket.bind(`[fe80::b%${zone(RIGHT)}]:0`);
     using left = UdpSocket.open("ipv6");
     using batch = new DatagramBatch({ capacity: 4 });
-    left.connect(`[fe80::b%${zone(LEFT)}]:${right.localAddress.port}`);
+    left.connectSync(`[fe80::b%${zone(LEFT)}]:${right.localAddress.port}`);
     expect(`${left.remoteAddress}`).toBe(`[fe80::b%${indexOf(LEFT)}]:${right.localAddress.port}`);
     for (let round = 0; round < 3; round++) {
       left.sendSync("question");
@@ -116,7 +116,7 @@ namespaced("bind() and connect() refuse a link-local address without a scope by 
   using left = UdpSocket.open("ipv6");
   for (const [syscall, run] of [
     ["bind", () => UdpSocket.bind("[fe80::a]:0")],
-    ["connect", () => left.connect("[fe80::b]:9")],
+    ["connect", () => left.connectSync("[fe80::b]:9")],
   ] as const) {
     let error: unknown;
     try {

@@ -79,7 +79,7 @@ describe.each(families)("over $family", ({ family, loopback, net, to }) => {
       for (const [syscall, run] of [
         ["sendto", () => client.trySendTo(new Uint8Array(1), to)],
         ["sendto", () => client.sendToSync("x", to, WAIT)],
-        ["connect", () => client.connect(to)],
+        ["connect", () => client.connectSync(to)],
       ] as const) {
         let error: unknown;
         try {

@@ -40,12 +40,15 @@ export const declarationFiles: readonly string[] = ["", "constants/"]
   .filter((file) => file.endsWith(".ts") && !OTHER_FILES.includes(file))
   .sort();
 
-/** Every struct and every file of constants. */
-export const subjects: readonly Subject[] = (
-  await Promise.all(declarationFiles.map(subjectsIn))
-).flat();
+/** Every struct and every file of constants, as this machine should have them. */
+export const subjects: readonly Subject[] = await subjectsOn(process.arch);
 
-async function subjectsIn(file: string): Promise<Subject[]> {
+/** Every struct and every file of constants, as an architecture should have them. */
+export async function subjectsOn(architecture: string): Promise<readonly Subject[]> {
+  return (await Promise.all(declarationFiles.map((file) => subjectsIn(file, architecture)))).flat();
+}
+
+async function subjectsIn(file: string, architecture: string): Promise<Subject[]> {
   const path = join(structsFolder, file);
   const exported: Record<string, unknown> = await import(path);
   if (file.startsWith("constants/")) {
@@ -53,7 +56,18 @@ async function subjectsIn(file: string): Promise<Subject[]> {
   }
   return Object.values(exported)
     .filter(isStruct)
-    .map((declared) => structSubject(file, declared));
+    .map((declared) => structSubject(file, layoutOn(architecture, declared, exported)));
+}
+
+// A struct whose layout depends on the architecture has a function beside it that gives each of
+// its layouts: epoll_event has epoll_eventOn.
+function layoutOn(
+  architecture: string,
+  declared: StructInfo,
+  exported: Record<string, unknown>,
+): StructInfo {
+  const layout = exported[`${declared.tag}On`];
+  return layout instanceof Function ? layout(architecture) : declared;
 }
 
 function constantsSubject(file: string, text: string, exported: object): Subject {
@@ -106,9 +120,20 @@ function isStruct(value: unknown): value is StructInfo {
   return value instanceof Object && "tag" in value && "members" in value;
 }
 
+// Headers that use what they do not include, and where it is.
+const MISSING_INCLUDES: Readonly<Record<string, string>> = {
+  "linux/errqueue.h": "#include <time.h>\n",
+  // FIONREAD is the value of SIOCINQ.
+  "linux/sockios.h": "#include <sys/ioctl.h>\n",
+};
+
 /** The lines that every C file about a header begins with. */
 export function preamble(header: string): string {
-  return `#define _GNU_SOURCE\n#include <stddef.h>\n#include <${header}>\n`;
+  // glibc defines __attribute__ away, and with it `packed`, for compilers that it does not know:
+  // the one of cc() knows it all the same.
+  const start = "#define _GNU_SOURCE\n#include <features.h>\n#undef __attribute__";
+  const missing = MISSING_INCLUDES[header] ?? "";
+  return `${start}\n#include <stddef.h>\n${missing}#include <${header}>\n`;
 }
 
 /** A C file that does not compile unless every claim is true and no member is missing. */

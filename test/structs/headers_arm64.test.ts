@@ -1,12 +1,13 @@
 import { expect } from "bun:test";
+import { epoll_eventOn } from "../../structs/epoll_event.ts";
 import { bytes, struct, u16, u32 } from "../../structs/layout.ts";
 import { requires, testIf } from "../support/require.ts";
-import { compileErrors, preamble, proof, structSubject, subjects } from "./facts.ts";
+import { compileErrors, preamble, proof, structSubject, subjectsOn } from "./facts.ts";
 
 const GCC = "aarch64-linux-gnu-gcc";
 const withGcc = testIf(requires(GCC));
 
-for (const subject of subjects) {
+for (const subject of await subjectsOn("arm64")) {
   withGcc(`${subject.name} is as <${subject.header}> says on arm64`, () => {
     expect(compileErrors(GCC, proof(subject))).toBe("");
   });
@@ -25,6 +26,12 @@ withGcc("the proof for arm64 refuses a wrong size", () => {
   const errors = compileErrors(GCC, proof(structSubject("", declared)));
   expect(errors).toContain("sizeof(struct mmsghdr) is not 56");
   expect(errors).toContain("offsetof(struct mmsghdr, msg_len) is not 52");
+});
+
+withGcc("the proof for arm64 refuses what is laid out as on x64", () => {
+  const errors = compileErrors(GCC, proof(structSubject("", epoll_eventOn("x64"))));
+  expect(errors).toContain("sizeof(struct epoll_event) is not 12");
+  expect(errors).toContain("offsetof(struct epoll_event, data) is not 4");
 });
 
 withGcc("the proof for arm64 refuses a wrong constant and a forgotten member", () => {

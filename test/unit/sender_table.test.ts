@@ -1,8 +1,15 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { Inet4Address, Inet6Address, parseAddress, RawAddress } from "../../lib/address.ts";
+import {
+  type Address,
+  Inet4Address,
+  Inet6Address,
+  parseAddress,
+  RawAddress,
+  UnixAddress,
+} from "../../lib/address.ts";
 import { SenderTable } from "../../lib/internal/sender_table.ts";
-import { AF_UNIX } from "../../structs/constants/sys_socket.ts";
+import { AF_VSOCK } from "../../structs/constants/sys_socket.ts";
 
 // A sockaddr as the kernel puts it in a batch: at a word, with zeros up to the next one.
 function numberOf(table: SenderTable, sockaddr: Uint8Array, at = 0): number {
@@ -17,9 +24,9 @@ function peer(index: number): Inet4Address {
   return new Inet4Address("10.0.0.1", index);
 }
 
-function unixName(length: number): Uint8Array {
+function otherName(length: number): Uint8Array {
   const bytes = new Uint8Array(length).fill(0x61);
-  new DataView(bytes.buffer).setUint16(0, AF_UNIX, true);
+  new DataView(bytes.buffer).setUint16(0, AF_VSOCK, true);
   return bytes;
 }
 
@@ -77,14 +84,15 @@ test("SenderTable.address() does not change when the names do", () => {
 
 test("SenderTable.address() is of the sender's family", () => {
   const table = new SenderTable(8);
-  const addresses = [
+  const addresses: Address[] = [
     new Inet4Address("192.0.2.1", 53),
     new Inet6Address("2001:db8::1", 53, { flow: 7 }),
     new Inet6Address("fe80::1%3", 53),
-    new RawAddress(unixName(110)),
-    new RawAddress(unixName(2)),
-    new RawAddress(unixName(5)),
+    new RawAddress(otherName(110)),
+    new RawAddress(otherName(2)),
+    new RawAddress(otherName(5)),
   ];
+  addresses.push(new UnixAddress("/run/x.sock"), UnixAddress.unnamed);
   for (const [index, address] of addresses.entries()) {
     expect(numberOf(table, address.bytes, index)).toBe(index);
     expect(table.address(index).equals(address)).toBe(true);
@@ -94,7 +102,7 @@ test("SenderTable.address() is of the sender's family", () => {
 test("SenderTable tells names apart that differ by trailing zeros only", () => {
   const table = new SenderTable(8);
   const lengths = [2, 3, 4, 5, 8, 16, 110];
-  const names = lengths.map((length) => new Uint8Array(length).fill(1, 0, 2));
+  const names = lengths.map((length) => new Uint8Array(length).fill(AF_VSOCK, 0, 1));
   expect(names.map((name) => numberOf(table, name))).toEqual([0, 1, 2, 3, 4, 5, 6]);
   expect(names.map((name) => numberOf(table, name))).toEqual([0, 1, 2, 3, 4, 5, 6]);
   expect(names.map((_, number) => table.address(number).bytes.length)).toEqual(lengths);
@@ -104,7 +112,7 @@ test("SenderTable does what a Map with a queue does, for any sequence of senders
   const universe = [
     ...Array.from({ length: 12 }, (_, index) => peer(index).bytes),
     ...[1, 2, 3].map((scope) => new Inet6Address(`fe80::1%${scope}`, 9).bytes),
-    ...[2, 3, 4, 110].map(unixName),
+    ...[2, 3, 4, 110].map(otherName),
   ];
   fc.assert(
     fc.property(

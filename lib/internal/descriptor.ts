@@ -1,0 +1,153 @@
+/**
+ * Who owns which descriptor of this thread: each has one owner, who closes it or gives it away. Below
+ * that is a net: an owner that was dropped has its descriptor closed after the engine has collected
+ * it.
+ *
+ * @module
+ */
+import { EBADF, EMFILE, ENFILE, ENOTSOCK } from "../../structs/constants/errno.ts";
+import { SO_COOKIE, SOL_SOCKET } from "../../structs/constants/sys_socket.ts";
+import { systemError } from "../error.ts";
+import { getsockopt } from "../sys/socket.ts";
+import { close } from "../sys/unistd.ts";
+
+/** What the net knows of a descriptor. It must not know the owner, which would keep it alive. */
+interface Held {
+  readonly fd: number;
+  readonly generation: number;
+  /** The kernel's number of the socket, in two words: 0 where it gives none. */
+  readonly cookieLow: number;
+  readonly cookieHigh: number;
+}
+
+// The generation of the owner of each number. A number that is closed and given out again has
+// another one.
+const owners = new Map<number, number>();
+let generations = 0;
+
+// Made with the first descriptor: an import pays for nothing that is not used.
+let net: FinalizationRegistry<Held> | undefined;
+
+// How many were open when the engine was last asked to collect, or the fewest since.
+let floor = 0;
+// A collection is asked for when this many more are open, or an eighth more.
+const GROWTH = 16;
+/** RLIMIT_NOFILE where nobody has changed it. */
+const USUAL_LIMIT = 1024;
+
+const cookie = new Uint32Array(new ArrayBuffer(8));
+const cookieLength = new Uint32Array(new ArrayBuffer(4));
+
+/**
+ * One open descriptor and its one owner. When the owner is dropped without `close` or `detach`, the
+ * net closes the descriptor, unless its number means another socket by then.
+ */
+export class Descriptor {
+  #fd: number;
+  readonly #generation: number;
+
+  /**
+   * Takes the result of a call that opens a socket.
+   *
+   * @throws {SystemError} it is `-errno`; for too many open descriptors the hint says how many are
+   * ours
+   */
+  constructor(result: number, syscall: string) {
+    if (result < 0) throw openError(result, syscall);
+    this.#fd = result;
+    this.#generation = ++generations;
+    owners.set(result, this.#generation);
+    readCookie(result);
+    const [cookieLow = 0, cookieHigh = 0] = cookie;
+    net ??= new FinalizationRegistry(closeDropped);
+    net.register(this, { fd: result, generation: this.#generation, cookieLow, cookieHigh }, this);
+    collectWhenMany();
+  }
+
+  /** The number, or -1 when it was closed or given away. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Closes it. Does nothing the second time. */
+  close(): void {
+    const fd = this.release();
+    // close(2): the descriptor is gone even when it reports an error, and there is nothing a caller
+    // could do.
+    if (fd >= 0) close(fd);
+  }
+
+  /** Gives the number away, open, and forgets it. Returns -1 when there is none any more. */
+  release(): number {
+    const fd = this.#fd;
+    if (fd < 0) return -1;
+    this.#fd = -1;
+    net?.unregister(this);
+    if (owners.get(fd) === this.#generation) forget(fd);
+    return fd;
+  }
+}
+
+/** Whether an owner of this thread has the number. */
+export function isOwned(fd: number): boolean {
+  return owners.has(fd);
+}
+
+/** How many descriptors of this thread have an owner, or had one that was dropped. */
+export function ownedCount(): number {
+  return owners.size;
+}
+
+function forget(fd: number): void {
+  owners.delete(fd);
+  floor = Math.min(floor, owners.size);
+}
+
+// Runs after a collection, in a turn of its own. Between, somebody who does not know us may have
+// closed the number and opened something else under it: the cookie tells.
+function closeDropped(held: Held): void {
+  if (owners.get(held.fd) !== held.generation) return;
+  forget(held.fd);
+  if (!readCookie(held.fd)) return;
+  if (cookie[0] === held.cookieLow && cookie[1] === held.cookieHigh) close(held.fd);
+}
+
+// Reads the number that the kernel gives each socket, never twice: 0 before Linux 4.12. Returns
+// whether the descriptor is a socket's.
+function readCookie(fd: number): boolean {
+  cookie.fill(0);
+  const result = getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, cookieLength);
+  return result !== -EBADF && result !== -ENOTSOCK;
+}
+
+// A program that drops sockets and makes little garbage beside would reach the limit of open
+// descriptors before the engine sees a reason to collect. `Bun.gc(false)` asks for a collection, and
+// `Bun.gc(true)` waits for it: what it finds is closed in the next turn.
+function collectWhenMany(): void {
+  if (owners.size - floor < Math.max(GROWTH, floor >> 3)) return;
+  floor = owners.size;
+  limit ??= readLimit();
+  Bun.gc(owners.size > limit / 2);
+}
+
+let limit: number | undefined;
+
+function readLimit(): number {
+  try {
+    const { readFileSync } = process.getBuiltinModule("node:fs");
+    const text = readFileSync("/proc/self/limits", "latin1");
+    return Number(/^Max open files +(\d+)/m.exec(text)?.[1] ?? USUAL_LIMIT);
+  } catch {
+    return USUAL_LIMIT;
+  }
+}
+
+/** The error of a call that opens a socket; too many open descriptors come with a hint. */
+export function openError(result: number, syscall: string): Error {
+  if (result !== -EMFILE && result !== -ENFILE) return systemError(result, syscall);
+  const hint =
+    `This library holds ${owners.size} sockets open in this thread. Close those that are done ` +
+    "(`using` does); dropped ones are closed after a collection, but not within one turn. " +
+    (result === -EMFILE ? "ulimit -n is the limit" : "sysctl fs.file-max is the limit");
+  return systemError(result, syscall, { hint });
+}

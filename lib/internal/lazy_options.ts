@@ -1,0 +1,42 @@
+/**
+ * The option groups, loaded when one is first looked at: with what they need they are a quarter of
+ * the library, and most programs set an option or two, or none.
+ *
+ * @module
+ */
+import type * as definitions from "../option.ts";
+
+/** Loads lib/option.ts. */
+export function loadOptions(): typeof definitions {
+  return require("../option.ts");
+}
+
+/** See `SocketOption` of lib/option.ts, and so on. */
+export const SocketOption: typeof definitions.SocketOption = lazily(
+  () => loadOptions().SocketOption,
+);
+/** Options of IPv4. */
+export const IpOption: typeof definitions.IpOption = lazily(() => loadOptions().IpOption);
+/** Options of IPv6. */
+export const Ipv6Option: typeof definitions.Ipv6Option = lazily(() => loadOptions().Ipv6Option);
+/** Options of TCP. */
+export const TcpOption: typeof definitions.TcpOption = lazily(() => loadOptions().TcpOption);
+/** Options of UDP. */
+export const UdpOption: typeof definitions.UdpOption = lazily(() => loadOptions().UdpOption);
+/** What can be done with all options at once. */
+export const options: typeof definitions.options = lazily(() => loadOptions().options);
+
+// Stands for a frozen object, and becomes it when it is first looked at: whatever is done to it then
+// is done to a frozen copy.
+function lazily<Group extends object>(load: () => Group): Group {
+  const group = {} as Group;
+  const handler: Record<string, unknown> = {};
+  for (const name of Object.getOwnPropertyNames(Reflect)) {
+    const trap = (Reflect as unknown as Record<string, (...values: unknown[]) => unknown>)[name];
+    handler[name] = (...values: unknown[]) => {
+      if (!Object.isFrozen(group)) Object.freeze(Object.assign(group, load()));
+      return trap?.(...values);
+    };
+  }
+  return new Proxy(group, handler);
+}

@@ -1,0 +1,288 @@
+import { MSG_EOR, MSG_TRUNC } from "../structs/constants/sys_socket.ts";
+import { UIO_MAXIOV } from "../structs/constants/sys_uio.ts";
+import { iovec } from "../structs/iovec.ts";
+import { msghdr } from "../structs/msghdr.ts";
+import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
+import { type Address, addressBytes, addressFromBytes, toAnyAddress } from "./address.ts";
+import { addressOf, byteLengthOf, bytesOf } from "./ffi/memory.ts";
+import { describe, requireInteger, requireView } from "./internal/arguments.ts";
+import { recvmsg, sendmsg } from "./sys/socket.ts";
+
+/** What a Message is made of. */
+export interface MessageOptions {
+  /** The parts of the payload, in order: 0 to 1024 views of any part of any buffer. Default none. */
+  readonly vectors?: ArrayBufferView | readonly ArrayBufferView[] | undefined;
+  /** Where an unconnected socket sends it, or its text. Default nowhere. */
+  readonly address?: Address | string | undefined;
+  /** Room for control messages, in bytes. 0 to 65536, default 0. */
+  readonly controlBytes?: number | undefined;
+}
+
+// Set by the class below, for the sockets only. The package does not export them: a descriptor is
+// not checked here.
+
+/**
+ * One sendmsg(2). Returns the bytes sent, or `-errno`. A connected socket sends to its peer,
+ * whatever address the message has.
+ */
+export let sendMessageFrom: (
+  message: Message,
+  fd: number,
+  flags: number,
+  connected: boolean,
+) => number;
+
+/** One recvmsg(2) into the message. Returns the bytes written, or `-errno`. */
+export let receiveMessageInto: (
+  message: Message,
+  fd: number,
+  flags: number,
+  records: Records,
+) => number;
+
+/** How a socket keeps records apart, for `receiveMessageInto`. */
+export interface Records {
+  /** Whether what does not fit is lost, so that the true length is worth asking for. */
+  readonly truncates: boolean;
+  /** Whether each record comes with a timestamp, and the end of the stream with none. */
+  readonly stamped: boolean;
+}
+
+const HEADER = msghdr.size;
+const NAME = HEADER;
+const NAME_BYTES = sockaddr_storage.size;
+const VECTORS = NAME + NAME_BYTES;
+const CONTROL_MAX = 65536;
+/** CMSG_SPACE(sizeof(struct timeval)): the control message of SO_TIMESTAMP, which comes first. */
+const STAMP = 32;
+
+// What the message in a call points to. An address alone would not keep it alive, nor would a local
+// variable that nobody uses any more.
+const inCall: { vectors: readonly ArrayBufferView[] } = { vectors: [] };
+
+/**
+ * One message with all that sendmsg(2) and recvmsg(2) can say of it: a payload of several parts, an
+ * address, control messages, flags. Made once and used many times.
+ *
+ * Lifetime: the vectors stay the caller's memory, and the message keeps them alive. What a receive
+ * told is valid until the next one.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man2/recvmsg.2.html | recvmsg(2)}
+ * @see {@link https://man7.org/linux/man-pages/man2/sendmsg.2.html | sendmsg(2)}
+ *
+ * @example A header and a body, apart in memory, together on the way
+ * ```ts
+ * import { Message, UnixDatagramSocket } from "bun-sockets";
+ *
+ * const [left, right] = UnixDatagramSocket.pair();
+ * const head = Buffer.from("len=5 ");
+ * left.trySendMessage(new Message({ vectors: [head, Buffer.from("hello")] }));
+ *
+ * const [key, value] = [Buffer.alloc(6), Buffer.alloc(100)];
+ * const message = new Message({ vectors: [key, value] });
+ * console.log(right.tryReceiveMessage(message), `${key}`); // 11 len=5
+ * left.close();
+ * right.close();
+ * ```
+ */
+export class Message {
+  #vectors: readonly ArrayBufferView[] = [];
+  /** msghdr, then the name, then the vectors: memory of ours that no caller ever sees. */
+  #view: DataView<ArrayBuffer>;
+  /** The caller's window into the control memory, which begins STAMP bytes before it. */
+  readonly #control: Uint8Array<ArrayBuffer>;
+  #nameLength = 0;
+  /** Control bytes that the caller wrote, to be sent. */
+  #controlToSend = 0;
+  #controlLength = 0;
+  #flags = 0;
+  #originalLength = 0;
+
+  /**
+   * @throws {TypeError} a vector is no view of ordinary memory, or the address is none
+   * @throws {RangeError} there are more than 1024 vectors, or controlBytes is out of range
+   */
+  constructor(options: MessageOptions = {}) {
+    const { vectors = [], address, controlBytes = 0 } = options;
+    requireInteger(controlBytes, 0, CONTROL_MAX, "the controlBytes of a Message");
+    this.#control = new Uint8Array(new ArrayBuffer(STAMP + controlBytes), STAMP);
+    this.#view = new DataView(new ArrayBuffer(VECTORS));
+    this.vectors = vectors;
+    this.address = address;
+  }
+
+  /** The parts of the payload, in order. Setting them takes one view, or an array of 0 to 1024. */
+  get vectors(): readonly ArrayBufferView[] {
+    return this.#vectors;
+  }
+
+  set vectors(vectors: ArrayBufferView | readonly ArrayBufferView[]) {
+    const list = copyVectors(vectors);
+    this.#vectors = Object.freeze(list);
+    const bytes = VECTORS + list.length * iovec.size;
+    if (bytes <= this.#view.byteLength) return;
+    const grown = new ArrayBuffer(bytes);
+    new Uint8Array(grown).set(new Uint8Array(this.#view.buffer));
+    this.#view = new DataView(grown);
+  }
+
+  /**
+   * Where an unconnected socket sends the message; after a receive, who sent it. Undefined where
+   * there is no address. Setting it takes text too.
+   */
+  get address(): Address | undefined {
+    const bytes = new Uint8Array(this.#view.buffer, NAME, this.#nameLength);
+    return bytes.length < 2 ? undefined : addressFromBytes(bytes);
+  }
+
+  set address(address: Address | string | undefined) {
+    const bytes = address === undefined ? undefined : addressBytes(toAnyAddress(address));
+    if (bytes) new Uint8Array(this.#view.buffer, NAME).set(bytes);
+    this.#nameLength = bytes?.length ?? 0;
+  }
+
+  /** The memory for control messages: `controlBytes` of it, of which `controlLength` are in use. */
+  get control(): Uint8Array<ArrayBuffer> {
+    return this.#control;
+  }
+
+  /**
+   * How many bytes of `control` a receive has filled. Setting it says how many the next sends carry:
+   * what was received is never sent unless it is set.
+   */
+  get controlLength(): number {
+    return this.#controlLength;
+  }
+
+  set controlLength(length: number) {
+    requireInteger(length, 0, byteLengthOf(this.#control), "the length of control messages");
+    this.#controlLength = this.#controlToSend = length;
+  }
+
+  /**
+   * What the kernel said of the received message: `MSG_TRUNC` the payload did not fit, `MSG_CTRUNC`
+   * the control messages did not, `MSG_OOB` it is out-of-band data, `MSG_EOR` it is a record (set on
+   * seqpacket sockets for every record, also an empty one, and not for the end of the stream).
+   */
+  get flags(): number {
+    return this.#flags;
+  }
+
+  /** How long the received datagram was: more than was written where it was truncated. */
+  get originalLength(): number {
+    return this.#originalLength;
+  }
+
+  /**
+   * Drops the first bytes of the payload: what a short send has sent. The vectors then hold the
+   * rest.
+   *
+   * @param bytes 0 to the sum of the vectors' lengths
+   * @throws {RangeError} there are fewer bytes
+   */
+  advance(bytes: number): void {
+    const lengths = this.#vectors.map(byteLengthOf);
+    const total = lengths.reduce((sum, length) => sum + length, 0);
+    requireInteger(bytes, 0, total, "the number of bytes sent");
+    let left = bytes;
+    let first = 0;
+    while (first < lengths.length && left >= (lengths[first] as number))
+      left -= lengths[first++] as number;
+    const [partly, ...rest] = this.#vectors.slice(first);
+    this.#vectors = Object.freeze(partly ? [after(partly, left), ...rest] : []);
+  }
+
+  // Writes what the kernel follows, anew for each call: a caller may have moved or detached memory
+  // since. Returns the sum of the lengths.
+  #point(): number {
+    const view = this.#view;
+    let total = 0;
+    let at = VECTORS;
+    for (const vector of this.#vectors) {
+      requireView(vector, "a vector");
+      const length = byteLengthOf(vector);
+      iovec.iov_base.set(view, at, addressOf(vector));
+      iovec.iov_len.set(view, at, length);
+      total += length;
+      at += iovec.size;
+    }
+    const base = addressOf(view);
+    msghdr.msg_iov.set(view, 0, base + VECTORS);
+    msghdr.msg_iovlen.set(view, 0, this.#vectors.length);
+    msghdr.msg_name.set(view, 0, base + NAME);
+    msghdr.msg_flags.set(view, 0, 0);
+    inCall.vectors = this.#vectors;
+    return total;
+  }
+
+  #pointControl(before: number, length: number): void {
+    requireView(this.#control, "the control memory");
+    const used = before + length;
+    const start = used === 0 ? 0 : addressOf(this.#control.buffer) + STAMP - before;
+    msghdr.msg_control.set(this.#view, 0, start);
+    msghdr.msg_controllen.set(this.#view, 0, used);
+  }
+
+  #send(fd: number, flags: number, connected: boolean): number {
+    this.#pointControl(0, this.#controlToSend);
+    this.#point();
+    msghdr.msg_namelen.set(this.#view, 0, connected ? 0 : this.#nameLength);
+    if (connected || this.#nameLength === 0) msghdr.msg_name.set(this.#view, 0, 0);
+    const result = sendmsg(fd, this.#view, flags);
+    inCall.vectors = [];
+    return result;
+  }
+
+  #receive(fd: number, flags: number, { truncates, stamped }: Records): number {
+    const before = stamped ? STAMP : 0;
+    const room = byteLengthOf(this.#control);
+    this.#pointControl(before, room);
+    const total = this.#point();
+    // Nothing received and the end of a stream would both be 0.
+    if (!truncates && total === 0)
+      throw new RangeError("Cannot receive a stream into a message without room for payload");
+    msghdr.msg_namelen.set(this.#view, 0, NAME_BYTES);
+    // MSG_TRUNC as an input flag: the result is the true length of a datagram that did not fit.
+    const result = recvmsg(fd, this.#view, truncates ? flags | MSG_TRUNC : flags);
+    inCall.vectors = [];
+    if (result < 0) return result;
+    const controlLength = msghdr.msg_controllen.get(this.#view, 0);
+    const isRecord = stamped && controlLength >= before;
+    this.#flags = msghdr.msg_flags.get(this.#view, 0) | (isRecord ? MSG_EOR : 0);
+    this.#controlLength = Math.min(Math.max(controlLength - before, 0), room);
+    this.#controlToSend = 0;
+    this.#nameLength = Math.min(msghdr.msg_namelen.get(this.#view, 0), NAME_BYTES);
+    this.#originalLength = result;
+    return Math.min(result, total);
+  }
+
+  static {
+    sendMessageFrom = (message, fd, flags, connected) => message.#send(fd, flags, connected);
+    receiveMessageInto = (message, fd, flags, records) => message.#receive(fd, flags, records);
+  }
+}
+
+// Read once, and no longer than the kernel allows: what looks like an array can be endless.
+function copyVectors(vectors: ArrayBufferView | readonly ArrayBufferView[]): ArrayBufferView[] {
+  if (ArrayBuffer.isView(vectors)) {
+    requireView(vectors, "a vector");
+    return [vectors];
+  }
+  if (!Array.isArray(vectors))
+    throw new TypeError(`Cannot use ${describe(vectors)} as vectors: expected a view, or an array`);
+  const { length } = vectors;
+  requireInteger(length, 0, UIO_MAXIOV, "the number of vectors");
+  const list: ArrayBufferView[] = [];
+  for (let i = 0; i < length; i++) {
+    const view = vectors[i];
+    requireView(view, "a vector");
+    list.push(view);
+  }
+  return list;
+}
+
+// The rest of a view, as bytes.
+function after(view: ArrayBufferView, bytes: number): ArrayBufferView {
+  if (bytes === 0) return view;
+  return bytesOf(view).subarray(bytes);
+}

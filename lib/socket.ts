@@ -1,0 +1,1244 @@
+import {
+  EAGAIN,
+  EALREADY,
+  ECONNABORTED,
+  EINPROGRESS,
+  EINTR,
+  EISCONN,
+  ENOTCONN,
+  EPROTO,
+} from "../structs/constants/errno.ts";
+import { F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, FD_CLOEXEC } from "../structs/constants/fcntl.ts";
+import { IPPROTO_UDP } from "../structs/constants/netinet_in.ts";
+import { POLLIN, POLLOUT } from "../structs/constants/poll.ts";
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  AF_UNSPEC,
+  MSG_CMSG_CLOEXEC,
+  MSG_CONFIRM,
+  MSG_DONTROUTE,
+  MSG_DONTWAIT,
+  MSG_EOR,
+  MSG_MORE,
+  MSG_NOSIGNAL,
+  MSG_OOB,
+  MSG_PEEK,
+  MSG_TRUNC,
+  MSG_WAITALL,
+  SHUT_RD,
+  SHUT_RDWR,
+  SHUT_WR,
+  SO_DOMAIN,
+  SO_ERROR,
+  SO_PROTOCOL,
+  SO_RCVBUF,
+  SO_SNDBUF,
+  SOCK_CLOEXEC,
+  SOCK_DGRAM,
+  SOCK_NONBLOCK,
+  SOCK_SEQPACKET,
+  SOCK_STREAM,
+  SOL_SOCKET,
+} from "../structs/constants/sys_socket.ts";
+import { sockaddr } from "../structs/sockaddr.ts";
+import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
+import { type Address, addressBytes, addressFromBytes, toAddress } from "./address.ts";
+import { DatagramBatch, prepareSend, receiveInto, sendFrom, waitsFrom } from "./datagram_batch.ts";
+import { ClosedError, check, type SystemErrorDetails, systemError } from "./error.ts";
+import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
+import {
+  describe,
+  requireBoolean,
+  requireFlags,
+  requireInteger,
+  requireView,
+  toView,
+} from "./internal/arguments.ts";
+import { deadlineAfter, isReady, pauseUntil, waitUntil } from "./internal/deadline.ts";
+import { Descriptor, openError } from "./internal/descriptor.ts";
+import { loadOptions } from "./internal/lazy_options.ts";
+import {
+  acceptedParts,
+  adoptParts,
+  copyOptions,
+  familyOf,
+  isStamped,
+  openPair,
+  openParts,
+  orClose,
+  type Parts,
+  readInt,
+  toDomain,
+  toSocketType,
+  typeOf,
+} from "./internal/parts.ts";
+import { SenderTable } from "./internal/sender_table.ts";
+import { Message, type Records, receiveMessageInto, sendMessageFrom } from "./message.ts";
+import type { Option } from "./option.ts";
+import { fcntl } from "./sys/fcntl.ts";
+import {
+  accept4,
+  bind,
+  connect,
+  getpeername,
+  getsockname,
+  getsockopt,
+  listen,
+  recv,
+  recvfrom,
+  send,
+  sendto,
+  shutdown,
+} from "./sys/socket.ts";
+import { UnixAddress } from "./unix_address.ts";
+
+/** An address family: one of the common ones by name, or any by its `AF_` constant. */
+export type SocketFamily = "ipv4" | "ipv6" | "unix" | number;
+
+/** A socket type: one of the common ones by name, or any by its `SOCK_` constant. */
+export type SocketType = "stream" | "datagram" | "seqpacket" | "raw" | "rdm" | number;
+
+/** What a socket can be told when it is made: set between socket(2) and bind(2). */
+export interface SocketOptions {
+  /**
+   * `SO_RCVBUF`: bytes of receive buffer. The kernel charges each datagram at least 832 bytes of
+   * it, whatever its length. Clamped to the sysctl net.core.rmem_max without CAP_NET_ADMIN;
+   * `receiveBuffer` tells.
+   */
+  readonly receiveBufferBytes?: number | undefined;
+  /**
+   * `SO_SNDBUF`: bytes of send buffer. Clamped to net.core.wmem_max without CAP_NET_ADMIN;
+   * `sendBuffer` tells.
+   */
+  readonly sendBufferBytes?: number | undefined;
+  /**
+   * `SO_REUSEADDR`. Default false: with UDP it lets a second socket take the first one's datagrams
+   * in silence.
+   */
+  readonly reuseAddress?: boolean | undefined;
+  /**
+   * `SO_REUSEPORT`: several sockets share the port and the kernel spreads the senders over them.
+   * Default false.
+   */
+  readonly reusePort?: boolean | undefined;
+  /**
+   * `IPV6_V6ONLY`: an IPv6 socket without IPv4. Default false, whatever the sysctl says. Refused
+   * for other families.
+   */
+  readonly ipv6Only?: boolean | undefined;
+  /** `SO_BROADCAST`: broadcast addresses may be sent to. Default false. */
+  readonly broadcast?: boolean | undefined;
+  /**
+   * Called with the new socket before bind(2) and connect(2): the place for every other option. What
+   * it throws is thrown, and the socket is closed.
+   */
+  readonly configure?: ((socket: Socket) => void) | undefined;
+}
+
+/** What `Socket.create` can be told. */
+export interface CreateOptions extends SocketOptions {
+  /** An `IPPROTO_` constant, or another number that the family knows. Default 0: the usual one. */
+  readonly protocol?: number | undefined;
+}
+
+/** What `Socket.pair` can be told. */
+export interface PairOptions {
+  /** Default "unix", which is the only one on most kernels. */
+  readonly family?: SocketFamily | undefined;
+  /** Default "stream". */
+  readonly type?: SocketType | undefined;
+  /** Default 0: the usual one. */
+  readonly protocol?: number | undefined;
+}
+
+/** What `adopt` can be told. */
+export interface AdoptOptions {
+  /**
+   * Whether the socket takes the descriptor itself, and closes it in the end. Default false: it
+   * duplicates the descriptor, and the caller keeps his.
+   */
+  readonly own?: boolean | undefined;
+}
+
+/** Flags of one call: a union of `MSG_` constants, from "bun-sockets/sys". */
+export interface FlagOptions {
+  readonly flags?: number | undefined;
+}
+
+/** How long a blocking call may take. */
+export interface TimeoutOptions {
+  /** Milliseconds for the whole call. Undefined and Infinity are no limit; 0 is one try. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** How long a blocking transfer may take, and its flags. */
+export interface WaitOptions extends FlagOptions, TimeoutOptions {}
+
+/** One datagram, or a piece of a stream, as `receiveFrom` tells of it. */
+export interface ReceivedFrom<Sender = Address | undefined> {
+  /** Bytes written to the target. */
+  readonly length: number;
+  /**
+   * Who sent it. One object for each sender, as long as the socket remembers it. Undefined where the
+   * kernel does not say, as on streams; a Unix sender without a name is `UnixAddress.unnamed`.
+   */
+  readonly address: Sender;
+  /** `MSG_TRUNC` where the datagram was longer than the target, else 0. */
+  readonly flags: number;
+  /** How long the datagram was. */
+  readonly originalLength: number;
+}
+
+/** The size of one of a socket's buffers, in the unit of the creation option. */
+export interface BufferSize {
+  /** What was asked for when the socket was made, or undefined. */
+  readonly requestedBytes: number | undefined;
+  /**
+   * What there is: half of what the kernel reports, which doubles every request for its own
+   * bookkeeping.
+   */
+  readonly effectiveBytes: number;
+  /** Whether the kernel gave less than was asked for. */
+  readonly clamped: boolean;
+}
+
+// Set by the class below, for the classes that extend it. The package does not export it.
+
+/** Duplicates the descriptor of a socket, for another of its class. */
+export let duplicateParts: (socket: Socket) => Parts;
+
+const DIRECTIONS: Readonly<Record<string, number>> = {
+  read: SHUT_RD,
+  write: SHUT_WR,
+  both: SHUT_RDWR,
+};
+
+// What has a meaning for a kind of socket. MSG_DONTWAIT and MSG_NOSIGNAL are always set;
+// MSG_ZEROCOPY would let the kernel read the caller's memory after the call.
+const DATAGRAM_RECEIVE = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT;
+const DATAGRAM_SEND = MSG_CONFIRM | MSG_DONTROUTE | MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL;
+const STREAM_RECEIVE = DATAGRAM_RECEIVE | MSG_OOB | MSG_WAITALL;
+const STREAM_SEND = DATAGRAM_SEND | MSG_OOB | MSG_EOR;
+
+// Chapel's backlogDefault, min(SOMAXCONN, 128).
+const BACKLOG = 128;
+const PEERS_MAX = 4096;
+const INT_MAX = 2 ** 31 - 1;
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
+
+// Scratch, filled by one call and read before the next. In explicit ArrayBuffers, because a small
+// typed array moves when its buffer is first asked for.
+const name = new Uint8Array(new ArrayBuffer(sockaddr_storage.size));
+const nameWords = new Int32Array(name.buffer);
+const nameLength = new Uint32Array(new ArrayBuffer(4));
+const option = new Int32Array(new ArrayBuffer(4));
+
+/**
+ * A socket of any family and type. The other socket classes are this one, and add what makes sense
+ * for one family. The descriptor is close-on-exec and non-blocking.
+ *
+ * Every call that can wait has two forms: `try…` answers at once (`undefined`, or 0 datagrams, when
+ * it would block), and `…Sync` blocks the thread, timers and all, until it is done or `timeoutMs`
+ * has passed. Nothing is retried except after a signal, and in a batch after a refusal, which tells
+ * of an earlier datagram.
+ *
+ * Lifetime: until `close`, `detach` or the end of a `using` block. A socket that is dropped open is
+ * closed some time after the engine has collected it, unless its thread is terminated before.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7)}
+ *
+ * @example Any family, any type
+ * ```ts
+ * import { Socket } from "bun-sockets";
+ *
+ * using listener = Socket.create("ipv4", "stream");
+ * listener.bind("127.0.0.1:0");
+ * listener.listen();
+ * using client = Socket.create("ipv4", "stream");
+ * client.connectSync(listener.localAddress, { timeoutMs: 1000 });
+ * using served = listener.acceptSync({ timeoutMs: 1000 });
+ * client.sendSync("hello");
+ * console.log(`${Buffer.from(served.receiveBytesSync(100))}`); // hello
+ * ```
+ */
+export class Socket<A extends Address = Address, Sender = A | undefined> {
+  /** The address family, by name where it has one of ours: "ipv4", "ipv6", "unix". */
+  readonly family: SocketFamily;
+  /** The type, by name where it has one of ours: "stream", "datagram", "seqpacket", … */
+  readonly type: SocketType;
+  readonly #descriptor: Descriptor;
+  #domain: number;
+  readonly #type: number;
+  readonly #isUdp: boolean;
+  readonly #receiveFlags: number;
+  readonly #sendFlags: number;
+  readonly #records: Records;
+  readonly #requested: SocketOptions;
+  /** The address right after bind(2): what disconnect gives back. */
+  #bound: A | undefined;
+  #connected = false;
+  #connecting = false;
+  /** The sockaddr of the peer, once nothing in the queue can be older than it. */
+  #onlySender: Uint8Array | undefined;
+  #peer: Uint8Array | undefined;
+  #senders: SenderTable | undefined;
+
+  /**
+   * Creates a socket.
+   *
+   * @param family "ipv4", "ipv6", "unix", or an `AF_` constant
+   * @param type "stream", "datagram", "seqpacket", "raw", "rdm", or a `SOCK_` constant
+   * @throws {SystemError} `EAFNOSUPPORT` the kernel does not know the family; `ESOCKTNOSUPPORT`,
+   * `EPROTONOSUPPORT` the family does not know the type or protocol; `EPERM`, `EACCES` it takes a
+   * right; `EMFILE` too many open descriptors
+   * @see {@link https://man7.org/linux/man-pages/man2/socket.2.html | socket(2)}
+   */
+  static create(family: SocketFamily, type: SocketType, options: CreateOptions = {}): Socket {
+    const domain = toDomain(family);
+    const socketType = toSocketType(type);
+    const { protocol = 0 } = options;
+    requireInteger(protocol, 0, INT_MAX, "a protocol");
+    const copy = copyOptions(options, domain);
+    const created = new Socket(openParts(domain, socketType, protocol, copy));
+    return orClose(created, () => copy.configure?.(created));
+  }
+
+  /**
+   * Creates two sockets that are connected with each other and have no names.
+   *
+   * @throws {SystemError} `EOPNOTSUPP` the family has no pairs; else as `create`
+   * @see {@link https://man7.org/linux/man-pages/man2/socketpair.2.html | socketpair(2)}
+   */
+  static pair(options: PairOptions = {}): [Socket, Socket] {
+    const [left, right] = openPair(options);
+    return [new Socket(left), new Socket(right)];
+  }
+
+  /**
+   * Makes a socket of an open descriptor: inherited, received, or from another library. Reads its
+   * family, type and protocol, and makes it close-on-exec and non-blocking; the latter is seen by
+   * everybody who shares the open socket.
+   *
+   * @param descriptor the number
+   * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
+   * @throws {TypeError} with `own`: another socket of this thread owns the descriptor
+   */
+  static adopt(descriptor: number, options: AdoptOptions = {}): Socket {
+    return new Socket(adoptParts(descriptor, options));
+  }
+
+  /** Not for callers: `create`, `pair` and `adopt` make sockets. */
+  protected constructor(parts: Parts) {
+    if (!(parts?.descriptor instanceof Descriptor))
+      throw new TypeError("Cannot construct a socket: expected a call of create, pair or adopt");
+    const { descriptor, domain, type, protocol, requested = {} } = parts;
+    this.family = familyOf(domain);
+    this.type = typeOf(type);
+    this.#descriptor = descriptor;
+    this.#domain = domain;
+    this.#type = type;
+    this.#requested = requested;
+    this.#isUdp =
+      isInet(domain) && type === SOCK_DGRAM && (protocol === 0 || protocol === IPPROTO_UDP);
+    const isStream = type === SOCK_STREAM;
+    this.#receiveFlags = isStream ? STREAM_RECEIVE : DATAGRAM_RECEIVE;
+    this.#sendFlags =
+      type === SOCK_SEQPACKET ? DATAGRAM_SEND | MSG_EOR : isStream ? STREAM_SEND : DATAGRAM_SEND;
+    this.#records = { truncates: !isStream, stamped: isStamped(domain, type) };
+    if (parts.adopted) this.#learnNames();
+    if (parts.original) this.#copyNames(parts.original as Socket<A, Sender>);
+  }
+
+  #copyNames(original: Socket<A, Sender>): void {
+    this.#connected = original.#connected;
+    this.#peer = original.#peer;
+    this.#bound = original.#bound;
+  }
+
+  #learnNames(): void {
+    this.#connected = getpeername(this.#descriptor.fd, name, nameLength) === 0;
+    if (!this.#connected) this.#bound = this.localAddress;
+  }
+
+  /** The protocol, an `IPPROTO_` constant for IP sockets: what the kernel chose where it was 0. */
+  get protocol(): number {
+    return readInt(this.#descriptor.fd, SO_PROTOCOL);
+  }
+
+  /**
+   * Gives the socket an address of its own. Binding a Unix socket to `UnixAddress.unnamed` lets the
+   * kernel choose an abstract name.
+   *
+   * @throws {SystemError} `EADDRINUSE` it is taken; `EADDRNOTAVAIL` not an address of ours; `EACCES`
+   * it takes a right; `EINVAL` the socket has an address already
+   * @throws {TypeError} it is no address of this family
+   * @see {@link https://man7.org/linux/man-pages/man2/bind.2.html | bind(2)}
+   */
+  bind(address: A | string): void {
+    const local = toAddress(address, this.#domain);
+    const result = bind(this.#descriptor.fd, addressBytes(local));
+    if (result < 0) throw this.#error(result, "bind", { address: local });
+    this.#bound = this.localAddress;
+  }
+
+  /**
+   * Gives the socket a peer, or answers at once. A datagram socket's `send` goes there, and only its
+   * datagrams are received from now on; no packet is sent. Connecting a datagram socket again
+   * changes the peer, and forgets what an earlier one refused. Datagrams that were queued before
+   * stay, whoever sent them.
+   *
+   * @returns true when connected; undefined when the connection is still being made, or the queue of
+   * a Unix listener is full: call again, or `connectSync`
+   * @throws {RangeError} the port is 0
+   * @throws {SystemError} `ECONNREFUSED` nobody listens there; `ENETUNREACH` no route; `EACCES` a
+   * broadcast address without the option, or no right to the path; `ENOENT` no such path;
+   * `EISCONN` a stream is connected already; `EPROTOTYPE` the path is of another type of socket
+   * @throws {TypeError} it is no address of this family
+   * @see {@link https://man7.org/linux/man-pages/man2/connect.2.html | connect(2)}
+   */
+  tryConnect(address: A | string): true | undefined {
+    const peer = toAddress(address, this.#domain);
+    if ("port" in peer && peer.port === 0)
+      throw new RangeError(`Cannot connect to ${peer}: expected a port above 0`);
+    const result = connect(this.#descriptor.fd, addressBytes(peer));
+    if (result === -EINPROGRESS || result === -EALREADY || result === -EINTR) {
+      this.#connecting = true;
+      return undefined;
+    }
+    if (result === -EAGAIN && this.#domain === AF_UNIX) return undefined;
+    const finished = this.#connecting && result === -EISCONN;
+    this.#connecting = false;
+    if (result < 0 && !finished)
+      throw this.#error(result, "connect", { address: peer, sending: true });
+    this.#rememberPeer();
+    return true;
+  }
+
+  // Only a UDP socket's peer keeps its address for as long as it is the peer.
+  #rememberPeer(): void {
+    this.#connected = true;
+    this.#onlySender = this.#peer = undefined;
+    if (!this.#isUdp) return;
+    check(getpeername(this.#descriptor.fd, name, nameLength), "getpeername");
+    this.#peer = name.slice(0, nameLength[0]);
+    if (!isReady(this.#descriptor.fd, POLLIN)) this.#onlySender = this.#peer;
+    this.#forgetError();
+  }
+
+  // What an earlier peer refused would fail the next call, which has nothing to do with it.
+  #forgetError(): void {
+    check(getsockopt(this.#descriptor.fd, SOL_SOCKET, SO_ERROR, option, nameLength), "getsockopt");
+  }
+
+  /**
+   * Gives the socket a peer, waiting for a stream's connection to be made. A datagram socket's
+   * connection needs no waiting.
+   *
+   * @throws {TimeoutError} it was not made in time; it still may be: close the socket, or call again
+   * @throws {SystemError} as tryConnect; `ETIMEDOUT` the kernel gave up
+   */
+  connectSync(address: A | string, options?: TimeoutOptions): void {
+    const peer = toAddress(address, this.#domain) as A;
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (let tries = 0; this.tryConnect(peer) === undefined; tries++) {
+      // poll(2) does not tell when a Unix listener has room.
+      if (this.#domain === AF_UNIX) pauseUntil(deadline, tries, "connect");
+      else waitUntil(this.#descriptor.fd, POLLOUT, deadline, "connect");
+    }
+  }
+
+  /**
+   * Takes the peer of a datagram socket away: the socket receives from everybody again. The address
+   * and port of `bind` stay; those that `connect` chose are given back. Does nothing on a socket
+   * without a peer.
+   *
+   * An IPv6 socket hears every port of its former peer's host, but no other host: Linux does not
+   * forget that part. Open another socket to receive from everybody.
+   *
+   * @throws {SystemError} `EADDRINUSE` the kernel had chosen the port for `bind`, gave it back, and
+   * another process took it within these microseconds
+   * @throws {TypeError} it is a stream: close it instead
+   */
+  disconnect(): void {
+    this.#requireOpen("connect");
+    if (this.#type === SOCK_STREAM || this.#type === SOCK_SEQPACKET)
+      throw new TypeError(`Cannot disconnect a ${this.type} socket: close it`);
+    if (!this.#connected) return;
+    const unspecified = new Uint8Array(sockaddr.size);
+    sockaddr.sa_family.set(new DataView(unspecified.buffer), 0, AF_UNSPEC);
+    check(connect(this.#descriptor.fd, unspecified), "connect");
+    this.#connected = false;
+    this.#onlySender = this.#peer = undefined;
+    this.#forgetError();
+    // Linux gives back every port that was not asked for by its number.
+    const local = this.#bound;
+    if (!local || !isInet(this.#domain)) return;
+    const now: Address = this.localAddress;
+    if (!("port" in now) || now.port !== 0) return;
+    check(bind(this.#descriptor.fd, addressBytes(local)), "bind", { address: local });
+  }
+
+  /** Whether the socket has a peer. False when closed. */
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /**
+   * Makes a bound stream or seqpacket socket take connections, which `accept` hands out.
+   *
+   * @param backlog connections that may wait to be accepted, 0 to 2^31 - 1; default 128. The kernel
+   * clamps it to the sysctl net.core.somaxconn in silence. When they are so many, TCP clients wait,
+   * and Unix clients are told `EAGAIN`.
+   * @throws {SystemError} `EOPNOTSUPP` the type has no connections; `EINVAL` a Unix socket is not
+   * bound, or it is connected; `EADDRINUSE` another socket listens there
+   * @see {@link https://man7.org/linux/man-pages/man2/listen.2.html | listen(2)}
+   */
+  listen(backlog = BACKLOG): void {
+    requireInteger(backlog, 0, INT_MAX, "a backlog");
+    check(listen(this.#descriptor.fd, backlog), "listen");
+  }
+
+  /**
+   * Takes a connection, or answers at once. A connection that was broken off while it waited is
+   * passed over.
+   *
+   * @returns a connected socket, close-on-exec and non-blocking; undefined when none is waiting
+   * @throws {SystemError} `EINVAL` the socket does not listen; `EOPNOTSUPP` its type has no
+   * connections; `EMFILE` too many open descriptors
+   * @see {@link https://man7.org/linux/man-pages/man2/accept4.2.html | accept4(2)}
+   */
+  tryAccept(): Socket<A, Sender> | undefined {
+    for (;;) {
+      const result = accept4(this.#descriptor.fd, name, nameLength, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (result >= 0) return this.#accepted(result);
+      if (result === -EAGAIN) return undefined;
+      // accept(2): "Linux passes already-pending network errors on the new socket as an error code".
+      if (result !== -EINTR && result !== -ECONNABORTED && result !== -EPROTO)
+        throw openError(result, "accept4");
+    }
+  }
+
+  #accepted(result: number): Socket<A, Sender> {
+    const accepted = new Socket<A, Sender>(acceptedParts(result, this.#domain, this.#type));
+    accepted.#connected = true;
+    return accepted;
+  }
+
+  /**
+   * Takes a connection, waiting for one.
+   *
+   * @throws {TimeoutError} none came in time
+   * @throws {SystemError} as tryAccept
+   */
+  acceptSync(options?: TimeoutOptions): Socket<A, Sender> {
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (;;) {
+      const accepted = this.tryAccept();
+      if (accepted !== undefined) return accepted;
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "accept4");
+    }
+  }
+
+  /**
+   * The address the socket has. An IP socket has port 0 until it is bound, connected, or has sent; a
+   * Unix socket is unnamed until it is bound.
+   *
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man2/getsockname.2.html | getsockname(2)}
+   */
+  get localAddress(): A {
+    check(getsockname(this.#descriptor.fd, name, nameLength), "getsockname");
+    return addressFromBytes(name.subarray(0, nameLength[0])) as A;
+  }
+
+  /**
+   * The peer, or undefined without one.
+   *
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man2/getpeername.2.html | getpeername(2)}
+   */
+  get remoteAddress(): A | undefined {
+    const result = getpeername(this.#descriptor.fd, name, nameLength);
+    if (result === -ENOTCONN) return undefined;
+    check(result, "getpeername");
+    return addressFromBytes(name.subarray(0, nameLength[0])) as A;
+  }
+
+  /** The receive buffer: what was asked for, what there is, and whether that is less. */
+  get receiveBuffer(): BufferSize {
+    return this.#bufferSize(SO_RCVBUF, this.#requested.receiveBufferBytes);
+  }
+
+  /** The send buffer: what was asked for, what there is, and whether that is less. */
+  get sendBuffer(): BufferSize {
+    return this.#bufferSize(SO_SNDBUF, this.#requested.sendBufferBytes);
+  }
+
+  #bufferSize(optionName: number, requestedBytes: number | undefined): BufferSize {
+    const effectiveBytes = readInt(this.#descriptor.fd, optionName) / 2;
+    return {
+      requestedBytes,
+      effectiveBytes,
+      clamped: requestedBytes !== undefined && effectiveBytes < requestedBytes,
+    };
+  }
+
+  /**
+   * The descriptor, for the C calls of "bun-sockets/sys"; -1 when closed. It stays the socket's
+   * own.
+   */
+  get descriptor(): number {
+    return this.#descriptor.fd;
+  }
+
+  /**
+   * Whether programs that this one starts get the descriptor: false, unless it is set.
+   *
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man2/fcntl.2.html | fcntl(2)}
+   */
+  get inheritable(): boolean {
+    return (check(fcntl(this.#descriptor.fd, F_GETFD, 0), "fcntl") & FD_CLOEXEC) === 0;
+  }
+
+  set inheritable(inheritable: boolean) {
+    requireBoolean(inheritable, "inheritable");
+    check(fcntl(this.#descriptor.fd, F_SETFD, inheritable ? 0 : FD_CLOEXEC), "fcntl");
+  }
+
+  /**
+   * Reads an option.
+   *
+   * @param option one of the groups `SocketOption`, `IpOption`, `Ipv6Option`, `TcpOption`,
+   * `UdpOption`
+   * @throws {SystemError} `ENOPROTOOPT`, `EOPNOTSUPP` this kind of socket does not have it
+   * @throws {TypeError} it is no option that can be read
+   * @see {@link https://man7.org/linux/man-pages/man2/getsockopt.2.html | getsockopt(2)}
+   */
+  getOption<Value>(option: Option<Value, "get">): Value {
+    return loadOptions().getOptionOf(this.#descriptor.fd, option);
+  }
+
+  /**
+   * Sets an option.
+   *
+   * @param option as for `getOption`
+   * @throws {SystemError} `ENOPROTOOPT`, `EOPNOTSUPP` this kind of socket does not have it; `EPERM`
+   * it takes a right; `EINVAL` not now, or not this value
+   * @throws {TypeError} it is no option that can be set, or the value is of another type
+   * @throws {RangeError} the value is out of range
+   */
+  setOption<Value>(option: Option<Value, "set">, value: NoInfer<Value>): void {
+    loadOptions().setOptionOf(this.#descriptor.fd, option, value);
+    this.#afterOption();
+  }
+
+  /**
+   * Reads any option by its numbers: a 32-bit integer, or with a length the bytes that the kernel
+   * gives.
+   *
+   * @param level `SOL_SOCKET`, or an `IPPROTO_` constant, from "bun-sockets/sys"
+   * @param optionName an `SO_`, `IP_`, `TCP_` … constant
+   * @param byteLength room for the value, 0 to 65536 bytes; the result is as long as the kernel says
+   * @throws {TypeError} the value would carry an address that the kernel follows; or the level is
+   * not known to be harmless: "bun-sockets/sys" has the C call
+   * @throws {SystemError} as getOption
+   */
+  getRawOption(level: number, optionName: number): number;
+  getRawOption(level: number, optionName: number, byteLength: number): Uint8Array;
+  getRawOption(level: number, optionName: number, byteLength?: number): number | Uint8Array {
+    return loadOptions().getRawOptionOf(this.#descriptor.fd, level, optionName, byteLength);
+  }
+
+  /**
+   * Sets any option by its numbers.
+   *
+   * @param value a 32-bit integer, the bytes of a struct, or null, which is passed as NULL with
+   * `byteLength`
+   * @throws {TypeError} as getRawOption
+   * @throws {SystemError} as setOption; `EFAULT` NULL with a length that is not 0
+   */
+  setRawOption(level: number, optionName: number, value: number | ArrayBufferView): void;
+  setRawOption(level: number, optionName: number, value: null, byteLength: number): void;
+  setRawOption(
+    level: number,
+    optionName: number,
+    value: number | ArrayBufferView | null,
+    byteLength?: number,
+  ): void {
+    loadOptions().setRawOptionOf(this.#descriptor.fd, level, optionName, value, byteLength);
+    this.#afterOption();
+  }
+
+  // IPV6_ADDRFORM turns an IPv6 socket with a mapped peer into an IPv4 one, with other addresses.
+  #afterOption(): void {
+    if (this.#domain !== AF_INET6) return;
+    const domain = readInt(this.#descriptor.fd, SO_DOMAIN);
+    if (domain === this.#domain) return;
+    this.#domain = domain;
+    (this as { family: SocketFamily }).family = familyOf(domain);
+    this.#onlySender = this.#peer = undefined;
+  }
+
+  /**
+   * Sends to the peer, or answers at once.
+   *
+   * @param data a view of any part of any buffer; on datagram sockets an empty one sends an empty
+   * datagram
+   * @returns bytes sent, on a stream perhaps fewer than there are; undefined when there is no room
+   * @throws {SystemError} `EDESTADDRREQ`, `ENOTCONN` no peer; `ECONNREFUSED` an earlier datagram was
+   * refused, this one was not sent; `EMSGSIZE` too long for a datagram; `EPIPE` the stream was shut
+   * down
+   * @throws {TypeError} data is no view of ordinary memory
+   * @see {@link https://man7.org/linux/man-pages/man2/send.2.html | send(2)}
+   */
+  trySend(data: ArrayBufferView | ArrayBuffer, options?: FlagOptions): number | undefined {
+    const flags = requireFlags(options?.flags, this.#sendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    const view = toView(data, "data");
+    for (;;) {
+      const result = send(this.#descriptor.fd, view, flags);
+      if (result >= 0) return result;
+      if (result === -EAGAIN) return undefined;
+      if (result !== -EINTR) throw this.#error(result, "send");
+    }
+  }
+
+  /**
+   * Sends to the peer, waiting for room.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8
+   * @returns bytes sent, on a stream perhaps fewer than there are
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySend
+   */
+  sendSync(data: ArrayBufferView | ArrayBuffer | string, options?: WaitOptions): number {
+    const bytes = typeof data === "string" ? Buffer.from(data) : data;
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (let tries = 0; ; tries++) {
+      const sent = this.trySend(bytes, options);
+      if (sent !== undefined) return sent;
+      this.#waitToSend(deadline, tries, "send", true);
+    }
+  }
+
+  // Whether another Unix datagram socket has room, poll(2) tells of the peer only.
+  #waitToSend(
+    deadline: number,
+    tries: number,
+    syscall: string,
+    toPeer: boolean,
+    transferred?: number,
+  ): void {
+    const polls = toPeer || this.#domain !== AF_UNIX;
+    if (polls) waitUntil(this.#descriptor.fd, POLLOUT, deadline, syscall, transferred);
+    else pauseUntil(deadline, tries, syscall, transferred);
+  }
+
+  /**
+   * Sends one datagram to an address, or answers at once.
+   *
+   * @param data a view of any part of any buffer; an empty one sends an empty datagram
+   * @param address where to, or its text; text is read again at each call
+   * @returns bytes sent; undefined when there is no room, for Unix datagrams also in the receiver's
+   * queue
+   * @throws {SystemError} `ENETUNREACH` no route; `EMSGSIZE` too long; `EACCES` a broadcast address
+   * without the option, or no right to the path; `EINVAL` port 0; `ENOENT` no such path;
+   * `ECONNREFUSED` nobody receives at the path
+   * @throws {TypeError} data is no view of ordinary memory, or address is none of this family
+   * @see {@link https://man7.org/linux/man-pages/man2/sendto.2.html | sendto(2)}
+   */
+  trySendTo(
+    data: ArrayBufferView | ArrayBuffer,
+    address: A | string,
+    options?: FlagOptions,
+  ): number | undefined {
+    const destination = toAddress(address, this.#domain);
+    const bytes = addressBytes(destination);
+    const flags = requireFlags(options?.flags, this.#sendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    const view = toView(data, "data");
+    for (;;) {
+      const result = sendto(this.#descriptor.fd, view, flags, bytes);
+      if (result >= 0) return result;
+      if (result === -EAGAIN) return undefined;
+      if (result !== -EINTR)
+        throw this.#error(result, "sendto", { address: destination, sending: true });
+    }
+  }
+
+  /**
+   * Sends one datagram to an address, waiting for room.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8
+   * @returns bytes sent
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendTo
+   */
+  sendToSync(
+    data: ArrayBufferView | ArrayBuffer | string,
+    address: A | string,
+    options?: WaitOptions,
+  ): number {
+    const bytes = typeof data === "string" ? Buffer.from(data) : data;
+    const destination = toAddress(address, this.#domain) as A;
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (let tries = 0; ; tries++) {
+      const sent = this.trySendTo(bytes, destination, options);
+      if (sent !== undefined) return sent;
+      this.#waitToSend(deadline, tries, "sendto", false);
+    }
+  }
+
+  /**
+   * Sends a message, or answers at once. A connected socket sends it to its peer, any other one to
+   * the message's address.
+   *
+   * @returns bytes sent, on a stream perhaps fewer than there are (`message.advance` drops them);
+   * undefined when there is no room
+   * @throws {SystemError} as trySend and trySendTo; `EINVAL` the control messages are malformed
+   * @throws {TypeError} it is no Message, or its memory was detached
+   * @see {@link https://man7.org/linux/man-pages/man2/sendmsg.2.html | sendmsg(2)}
+   */
+  trySendMessage(message: Message, options?: FlagOptions): number | undefined {
+    requireMessage(message);
+    const flags = requireFlags(options?.flags, this.#sendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    for (;;) {
+      const result = sendMessageFrom(message, this.#descriptor.fd, flags, this.#connected);
+      if (result >= 0) return result;
+      if (result === -EAGAIN) return undefined;
+      if (result !== -EINTR) throw this.#error(result, "sendmsg", this.#destination(message));
+    }
+  }
+
+  #destination(message: Message): SystemErrorDetails {
+    const address = this.#connected ? undefined : message.address;
+    return address ? { address, sending: true } : {};
+  }
+
+  /**
+   * Sends a message, waiting for room.
+   *
+   * @returns bytes sent, on a stream perhaps fewer than there are
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendMessage
+   */
+  sendMessageSync(message: Message, options?: WaitOptions): number {
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (let tries = 0; ; tries++) {
+      const sent = this.trySendMessage(message, options);
+      if (sent !== undefined) return sent;
+      this.#waitToSend(deadline, tries, "sendmsg", this.#connected);
+    }
+  }
+
+  /**
+   * Receives into any part of any buffer, or answers at once. Whether a datagram was cut is not
+   * told: `receiveFrom` tells, and so does the flag `MSG_TRUNC`, with which the result is the
+   * datagram's true length (on TCP it throws the bytes away unread).
+   *
+   * @param target overwritten; an empty one takes a datagram off the queue unread
+   * @returns bytes written (0 is the end of a stream, or an empty datagram), or undefined when
+   * nothing is waiting
+   * @throws {SystemError} `ECONNREFUSED` the peer of a connected socket refused an earlier
+   * datagram; told once, and nothing is lost; `ENOTCONN` a stream is not connected; `ECONNRESET` its
+   * peer broke it off
+   * @throws {TypeError} target is no view of ordinary memory
+   * @throws {RangeError} it is empty, and the socket is a stream
+   * @see {@link https://man7.org/linux/man-pages/man2/recv.2.html | recv(2)}
+   */
+  tryReceive(target: ArrayBufferView, options?: FlagOptions): number | undefined {
+    // Options first: reading them can run the caller's code, which could detach the target.
+    const flags = requireFlags(options?.flags, this.#receiveFlags) | MSG_DONTWAIT;
+    this.#requireTarget(target);
+    for (;;) {
+      const result = recv(this.#descriptor.fd, target, flags);
+      if (result >= 0) return result;
+      if (result === -EAGAIN) return undefined;
+      if (result !== -EINTR) throw this.#error(result, "recv");
+    }
+  }
+
+  // Nothing received and the end of a stream are both 0 for an empty target.
+  #requireTarget(target: ArrayBufferView): void {
+    requireView(target, "target");
+    if (this.#type === SOCK_STREAM && byteLengthOf(target) === 0)
+      throw new RangeError("Cannot receive a stream into an empty target: expected 1 byte or more");
+  }
+
+  /**
+   * Receives into any part of any buffer, waiting for data. With the flag `MSG_WAITALL` it waits
+   * until a stream has filled the target, or ended.
+   *
+   * @param target overwritten; an empty one takes a datagram off the queue unread
+   * @returns bytes written; 0 is the end of a stream, or an empty datagram
+   * @throws {TimeoutError} nothing came in time; with `MSG_WAITALL`, `transferred` says what did
+   * @throws {SystemError} as tryReceive
+   */
+  receiveSync(target: ArrayBufferView, options?: WaitOptions): number {
+    const deadline = deadlineAfter(options?.timeoutMs);
+    const flags = requireFlags(options?.flags, this.#receiveFlags);
+    if (flags & MSG_WAITALL) return this.#receiveAll(target, flags, deadline);
+    for (;;) {
+      const length = this.tryReceive(target, { flags });
+      if (length !== undefined) return length;
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv");
+    }
+  }
+
+  #receiveAll(target: ArrayBufferView, flags: number, deadline: number): number {
+    if (flags & (MSG_PEEK | MSG_OOB))
+      throw new RangeError("Cannot use MSG_WAITALL together with MSG_PEEK or MSG_OOB");
+    this.#requireTarget(target);
+    const whole = bytesOf(target);
+    let filled = 0;
+    while (filled < whole.length) {
+      const length = this.tryReceive(whole.subarray(filled), { flags });
+      if (length === 0) break;
+      if (length === undefined) waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv", filled);
+      else filled += length;
+    }
+    return filled;
+  }
+
+  /**
+   * Receives into new memory, or answers at once: the convenient form of `tryReceive`.
+   *
+   * @param bytesMax room for the data; the rest of a longer datagram is lost. 1 to 2^31 - 1
+   * @returns the data: empty at the end of a stream, or for an empty datagram; undefined when nothing
+   * is waiting
+   * @throws {SystemError} as tryReceive
+   */
+  tryReceiveBytes(bytesMax: number, options?: FlagOptions): Uint8Array<ArrayBuffer> | undefined {
+    requireInteger(bytesMax, 1, INT_MAX, "bytesMax");
+    const target = new Uint8Array(bytesMax);
+    const length = this.tryReceive(target, options);
+    return length === undefined ? undefined : target.slice(0, length);
+  }
+
+  /**
+   * Receives into new memory, waiting for data.
+   *
+   * @param bytesMax as for tryReceiveBytes
+   * @returns the data: empty at the end of a stream, or for an empty datagram
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceive
+   */
+  receiveBytesSync(bytesMax: number, options?: WaitOptions): Uint8Array<ArrayBuffer> {
+    requireInteger(bytesMax, 1, INT_MAX, "bytesMax");
+    const target = new Uint8Array(bytesMax);
+    return target.slice(0, this.receiveSync(target, options));
+  }
+
+  /**
+   * Receives and tells who sent it, or answers at once. Allocates the result: batches do not.
+   *
+   * @param target overwritten; an empty one takes a datagram off the queue unread
+   * @returns undefined when nothing is waiting
+   * @throws {SystemError} as tryReceive
+   * @throws {TypeError} target is no view of ordinary memory
+   * @see {@link https://man7.org/linux/man-pages/man2/recvfrom.2.html | recvfrom(2)}
+   */
+  tryReceiveFrom(target: ArrayBufferView, options?: FlagOptions): ReceivedFrom<Sender> | undefined {
+    // MSG_TRUNC as an input flag makes recvfrom return the true length of a datagram, from which
+    // truncation can be told. On a stream it would throw bytes away.
+    const flags =
+      requireFlags(options?.flags, this.#receiveFlags) |
+      MSG_DONTWAIT |
+      (this.#records.truncates ? MSG_TRUNC : 0);
+    this.#requireTarget(target);
+    for (;;) {
+      const result = recvfrom(this.#descriptor.fd, target, flags, name, nameLength);
+      if (result >= 0) return this.#receivedFrom(result, byteLengthOf(target));
+      if (result === -EAGAIN) return undefined;
+      if (result !== -EINTR) throw this.#error(result, "recvfrom");
+    }
+  }
+
+  #receivedFrom(originalLength: number, room: number): ReceivedFrom<Sender> {
+    const truncated = originalLength > room;
+    return {
+      length: truncated ? room : originalLength,
+      address: this.#sender(nameLength[0] as number) as Sender,
+      flags: truncated ? MSG_TRUNC : 0,
+      originalLength,
+    };
+  }
+
+  #sender(length: number): Address | undefined {
+    // The kernel gives no name at all where a datagram's sender has none.
+    if (length === 0 || this.#type === SOCK_STREAM)
+      return this.#domain === AF_UNIX && this.#type !== SOCK_STREAM
+        ? UnixAddress.unnamed
+        : undefined;
+    // Whole words are compared, so the bytes after the name must not differ.
+    if (length & 3) name.fill(0, length, length + 4 - (length & 3));
+    this.#senders ??= new SenderTable(PEERS_MAX);
+    return this.#senders.address(this.#senders.number(nameWords, 0, length));
+  }
+
+  /**
+   * Receives and tells who sent it, waiting for data.
+   *
+   * @param target overwritten; an empty one takes a datagram off the queue unread
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceive
+   */
+  receiveFromSync(target: ArrayBufferView, options?: WaitOptions): ReceivedFrom<Sender> {
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (;;) {
+      const received = this.tryReceiveFrom(target, options);
+      if (received !== undefined) return received;
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvfrom");
+    }
+  }
+
+  /**
+   * Receives into the vectors of a message, with its address, flags and control messages, or answers
+   * at once. Descriptors that arrive among the control messages are close-on-exec, and the caller's
+   * to close.
+   *
+   * @returns bytes written (0 is an empty datagram, or the end of a stream: on seqpacket sockets the
+   * bit `MSG_EOR` of `message.flags` tells them apart), or undefined when nothing is waiting
+   * @throws {SystemError} as tryReceive
+   * @throws {TypeError} it is no Message, or its memory was detached
+   * @throws {RangeError} it has no room for payload, and the socket is a stream
+   * @see {@link https://man7.org/linux/man-pages/man2/recvmsg.2.html | recvmsg(2)}
+   */
+  tryReceiveMessage(message: Message, options?: FlagOptions): number | undefined {
+    requireMessage(message);
+    const flags =
+      requireFlags(options?.flags, this.#receiveFlags) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+    for (;;) {
+      const result = receiveMessageInto(message, this.#descriptor.fd, flags, this.#records);
+      if (result >= 0) return result;
+      if (result === -EAGAIN) return undefined;
+      if (result !== -EINTR) throw this.#error(result, "recvmsg");
+    }
+  }
+
+  /**
+   * Receives into the vectors of a message, with its address, flags and control messages, waiting
+   * for data.
+   *
+   * @returns bytes written, as tryReceiveMessage
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceive
+   */
+  receiveMessageSync(message: Message, options?: WaitOptions): number {
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (;;) {
+      const length = this.tryReceiveMessage(message, options);
+      if (length !== undefined) return length;
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvmsg");
+    }
+  }
+
+  /**
+   * Sends the slots of a batch, or as many as fit the send buffer now. A connected socket sends all
+   * to its peer; any other sends each slot to its `address`: after a receive that is who sent it.
+   *
+   * A slot that cannot be sent harms no other: it is passed over, `batch.failed` counts it and
+   * `batch.failure(i)` tells why. What concerns them all stops the call: see `batch.stopped`. On an
+   * unconnected Unix socket a receiver whose queue is full fails its own slots only, with "EAGAIN".
+   *
+   * @param first the slot to start with, 0 to `batch.count`
+   * @returns datagrams sent
+   * @throws {TypeError} batch is none, or was freed; or the socket is a stream
+   * @throws {RangeError} first is out of range
+   * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
+   */
+  trySendBatch(batch: DatagramBatch, first = 0, options?: FlagOptions): number {
+    this.#requireBatch(batch);
+    // MSG_MORE would make one datagram of all slots, for the address of the first.
+    const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
+    this.#requireOpen("sendmmsg");
+    prepareSend(batch, first, this.#connected);
+    return sendFrom(batch, this.#descriptor.fd, first, flags, this.#hasQueuesOfOthers());
+  }
+
+  /** Whether "no room" tells of one receiver, and not of all: so with Unix datagrams. */
+  #hasQueuesOfOthers(): boolean {
+    return this.#domain === AF_UNIX && !this.#connected;
+  }
+
+  /**
+   * Sends the slots of a batch, waiting for room: in order, so a Unix receiver whose queue is full
+   * holds up those behind it.
+   *
+   * @param first the slot to start with, 0 to `batch.count`
+   * @returns datagrams sent; fewer than there are when some failed, or when `batch.stopped` tells
+   * of an error that waiting does not cure
+   * @throws {TimeoutError} there was no room in time; `transferred` counts what was sent,
+   * `batch.stopped` tells from where
+   */
+  sendBatchSync(batch: DatagramBatch, first = 0, options?: WaitOptions): number {
+    this.#requireBatch(batch);
+    const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
+    const deadline = deadlineAfter(options?.timeoutMs);
+    this.#requireOpen("sendmmsg");
+    prepareSend(batch, first, this.#connected);
+    const { fd } = this.#descriptor;
+    let sent = sendFrom(batch, fd, first, flags, false);
+    let tries = 0;
+    for (let next = waitsFrom(batch); next >= 0; next = waitsFrom(batch)) {
+      this.#waitToSend(deadline, tries++, "sendmmsg", this.#connected, sent);
+      const more = sendFrom(batch, fd, next, flags, false);
+      if (more > 0) tries = 0;
+      sent += more;
+    }
+    return sent;
+  }
+
+  /**
+   * Fills a batch from slot 0 with the datagrams that are waiting, and sets its `count`. With
+   * `MSG_PEEK` it gets the first one only: the kernel would put the same into every slot.
+   *
+   * @returns datagrams received; 0 when nothing is waiting
+   * @throws {SystemError} `ECONNREFUSED` the peer of a connected socket refused an earlier
+   * datagram; told once, and nothing is lost
+   * @throws {TypeError} batch is none, or was freed; or the socket is a stream
+   * @see {@link https://man7.org/linux/man-pages/man2/recvmmsg.2.html | recvmmsg(2)}
+   */
+  tryReceiveBatch(batch: DatagramBatch, options?: FlagOptions): number {
+    this.#requireBatch(batch);
+    const flags = requireFlags(options?.flags, this.#receiveFlags);
+    this.#requireOpen("recvmmsg");
+    for (;;) {
+      const result = receiveInto(batch, this.#descriptor.fd, flags, this.#onlySender);
+      if (result >= 0) return result;
+      if (result === -EAGAIN) {
+        // The queue is empty: what comes from now on has passed the kernel's check of the sender.
+        this.#onlySender = this.#peer;
+        return 0;
+      }
+      if (result !== -EINTR) throw this.#error(result, "recvmmsg");
+    }
+  }
+
+  /**
+   * Fills a batch with the datagrams that are waiting, and waits for at least one. It does not wait
+   * for a full batch.
+   *
+   * @returns datagrams received, at least 1
+   * @throws {TimeoutError} none came in time
+   * @throws {SystemError} as tryReceiveBatch
+   */
+  receiveBatchSync(batch: DatagramBatch, options?: WaitOptions): number {
+    const deadline = deadlineAfter(options?.timeoutMs);
+    for (;;) {
+      const count = this.tryReceiveBatch(batch, options);
+      if (count > 0) return count;
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvmmsg");
+    }
+  }
+
+  // At the end of a seqpacket connection recvmmsg(2) would fill every slot with nothing.
+  #requireBatch(batch: DatagramBatch): void {
+    if (!(batch instanceof DatagramBatch))
+      throw new TypeError("Cannot use this as a batch: expected a DatagramBatch");
+    if (this.#type === SOCK_STREAM || this.#type === SOCK_SEQPACKET)
+      throw new TypeError(`Cannot use a batch on a ${this.type} socket: expected a datagram one`);
+  }
+
+  /**
+   * Ends one direction of a connection, or both; the socket stays open. After "write" the peer gets
+   * what was sent and then the end. After "read" receives give the end once what has come is read;
+   * Linux still takes what comes later.
+   *
+   * @param direction "read", "write" or "both"
+   * @throws {SystemError} `ENOTCONN` there is no connection
+   * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html | shutdown(2)}
+   */
+  shutdown(direction: "read" | "write" | "both"): void {
+    const how = Object.hasOwn(DIRECTIONS, direction) ? DIRECTIONS[direction] : undefined;
+    if (how === undefined) {
+      throw new TypeError(
+        `Cannot shut down ${describe(direction)}: expected "read", "write" or "both"`,
+      );
+    }
+    check(shutdown(this.#descriptor.fd, how), "shutdown");
+  }
+
+  /**
+   * Makes a second socket of the same kind for the same open socket: both receive from one queue,
+   * and what is set on one is set on the other. The connection ends when both are closed.
+   *
+   * @throws {SystemError} `EMFILE` too many open descriptors
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man2/dup.2.html | dup(2)}
+   */
+  duplicate(): Socket<A, Sender> {
+    return new Socket<A, Sender>(this.#duplicateParts());
+  }
+
+  #duplicateParts(): Parts {
+    const result = fcntl(this.#descriptor.fd, F_DUPFD_CLOEXEC, 0);
+    return {
+      descriptor: new Descriptor(result, "fcntl"),
+      domain: this.#domain,
+      type: this.#type,
+      protocol: this.#isUdp ? IPPROTO_UDP : 0,
+      original: this,
+    };
+  }
+
+  /**
+   * Gives the descriptor away, open: from now on it is the caller's to close, and this socket is
+   * closed.
+   *
+   * @returns the descriptor
+   * @throws {ClosedError} the socket is closed already
+   */
+  detach(): number {
+    this.#requireOpen("detach");
+    this.#connected = false;
+    return this.#descriptor.release();
+  }
+
+  /**
+   * Closes the socket: its port is free at once, what was not received is lost. Does nothing the
+   * second time. Every other call fails with a ClosedError from then on.
+   */
+  close(): void {
+    this.#connected = false;
+    this.#descriptor.close();
+  }
+
+  // A call with one datagram need not ask: the kernel refuses -1 before it looks at anything else.
+  #requireOpen(syscall: string): void {
+    if (this.#descriptor.fd < 0) throw new ClosedError(syscall);
+  }
+
+  #error(result: number, syscall: string, details?: SystemErrorDetails): Error {
+    return systemError(result, syscall, { ...details, unix: this.#domain === AF_UNIX });
+  }
+
+  /** Closes at the end of a `using` block. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** How console.log shows it. */
+  [INSPECT](): string {
+    if (!(#descriptor in this)) return "Socket";
+    const { fd } = this.#descriptor;
+    const kind = `${this.constructor.name} ${this.family} ${this.type}`;
+    if (fd < 0) return `${kind}, closed`;
+    const peer = this.#connected ? ` to ${this.remoteAddress}` : "";
+    return `${kind}, descriptor ${fd}, ${this.localAddress}${peer}`;
+  }
+
+  static {
+    duplicateParts = (socket) => socket.#duplicateParts();
+  }
+}
+
+function isInet(domain: number): boolean {
+  return domain === AF_INET || domain === AF_INET6;
+}
+
+function requireMessage(message: Message): void {
+  if (!(message instanceof Message))
+    throw new TypeError("Cannot use this as a message: expected a Message");
+}

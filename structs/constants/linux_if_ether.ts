@@ -1,0 +1,81 @@
+// Constants of <linux/if_ether.h>.
+
+// Lengths in bytes.
+export const ETH_ALEN = 6;
+export const ETH_TLEN = 2;
+export const ETH_HLEN = 14;
+export const ETH_ZLEN = 60;
+export const ETH_DATA_LEN = 1500;
+export const ETH_FRAME_LEN = 1514;
+export const ETH_FCS_LEN = 4;
+export const ETH_MIN_MTU = 68;
+export const ETH_MAX_MTU = 0xffff;
+
+// EtherTypes. A packet socket wants them in network byte order. See packet(7).
+export const ETH_P_IP = 0x0800;
+export const ETH_P_X25 = 0x0805;
+export const ETH_P_ARP = 0x0806;
+export const ETH_P_BATMAN = 0x4305;
+export const ETH_P_TEB = 0x6558;
+export const ETH_P_RARP = 0x8035;
+export const ETH_P_ATALK = 0x809b;
+export const ETH_P_AARP = 0x80f3;
+export const ETH_P_8021Q = 0x8100;
+export const ETH_P_IPX = 0x8137;
+export const ETH_P_IPV6 = 0x86dd;
+export const ETH_P_PAUSE = 0x8808;
+export const ETH_P_SLOW = 0x8809;
+export const ETH_P_WCCP = 0x883e;
+export const ETH_P_MPLS_UC = 0x8847;
+export const ETH_P_MPLS_MC = 0x8848;
+export const ETH_P_PPP_DISC = 0x8863;
+export const ETH_P_PPP_SES = 0x8864;
+export const ETH_P_PAE = 0x888e;
+export const ETH_P_PROFINET = 0x8892;
+export const ETH_P_AOE = 0x88a2;
+export const ETH_P_ETHERCAT = 0x88a4;
+export const ETH_P_8021AD = 0x88a8;
+export const ETH_P_802_EX1 = 0x88b5;
+export const ETH_P_PREAUTH = 0x88c7;
+export const ETH_P_TIPC = 0x88ca;
+export const ETH_P_LLDP = 0x88cc;
+export const ETH_P_MRP = 0x88e3;
+export const ETH_P_MACSEC = 0x88e5;
+export const ETH_P_8021AH = 0x88e7;
+export const ETH_P_MVRP = 0x88f5;
+export const ETH_P_1588 = 0x88f7;
+export const ETH_P_NCSI = 0x88f8;
+export const ETH_P_PRP = 0x88fb;
+export const ETH_P_ERSPAN = 0x88be;
+export const ETH_P_ERSPAN2 = 0x22eb;
+export const ETH_P_TSN = 0x22f0;
+export const ETH_P_CFM = 0x8902;
+export const ETH_P_FCOE = 0x8906;
+export const ETH_P_TDLS = 0x890d;
+export const ETH_P_FIP = 0x8914;
+export const ETH_P_IBOE = 0x8915;
+export const ETH_P_80221 = 0x8917;
+export const ETH_P_HSR = 0x892f;
+export const ETH_P_NSH = 0x894f;
+export const ETH_P_LOOPBACK = 0x9000;
+export const ETH_P_LOOP = 0x0060;
+export const ETH_P_QINQ1 = 0x9100;
+export const ETH_P_QINQ2 = 0x9200;
+export const ETH_P_QINQ3 = 0x9300;
+export const ETH_P_802_3_MIN = 0x0600;
+
+// What is no EtherType, and stands in the place of one.
+export const ETH_P_802_3 = 0x0001;
+export const ETH_P_AX25 = 0x0002;
+export const ETH_P_ALL = 0x0003;
+export const ETH_P_802_2 = 0x0004;
+export const ETH_P_SNAP = 0x0005;
+export const ETH_P_WAN_PPP = 0x0007;
+export const ETH_P_CAN = 0x000c;
+export const ETH_P_CANFD = 0x000d;
+export const ETH_P_TR_802_2 = 0x0011;
+export const ETH_P_CONTROL = 0x0016;
+export const ETH_P_DSA = 0x001b;
+export const ETH_P_TRAILER = 0x001c;
+export const ETH_P_PHONET = 0x00f5;
+export const ETH_P_IEEE802154 = 0x00f6;
