@@ -3,6 +3,7 @@ import { sockaddr } from "../structs/sockaddr.ts";
 import { sockaddr_in } from "../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../structs/sockaddr_in6.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
+import { sockaddr_un } from "../structs/sockaddr_un.ts";
 import {
   bytesOfInet4,
   bytesOfInet6,
@@ -299,6 +300,16 @@ export function addressBytes(address: Address): Uint8Array {
     resolvedBytesOfInet6(address) ??
     bytesOfUnix(address) ??
     bytesOfRaw(address)) as Uint8Array;
+}
+
+/**
+ * Not exported by the package. The length with which a name that the kernel has given goes back to
+ * it: it counts a NUL behind a Unix path that fills all 108 bytes, and then refuses it.
+ */
+export function sendableLength(length: number): number {
+  return length === sockaddr_un.size + 1
+    ? sockaddr_un.size
+    : Math.min(length, sockaddr_storage.size);
 }
 
 /** Not exported by the package. Takes an address of any family, or its text. */

@@ -21,7 +21,7 @@ import { iovec } from "../structs/iovec.ts";
 import { mmsghdr } from "../structs/mmsghdr.ts";
 import { msghdr } from "../structs/msghdr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
-import { type Address, addressBytes, toAnyAddress } from "./address.ts";
+import { type Address, addressBytes, sendableLength, toAnyAddress } from "./address.ts";
 import { check } from "./error.ts";
 import { requireInteger, requireView } from "./internal/arguments.ts";
 import { SenderTable } from "./internal/sender_table.ts";
@@ -540,7 +540,7 @@ export class DatagramBatch {
       const vector = sendVectors + (homes[i] as number) * iovec.size;
       iovec.iov_len.set(view, vector, this.#length(i));
       // A connected socket sends to its peer: an address here would go before it.
-      msghdr.msg_namelen.set(view, header, connected ? 0 : this.#nameLength(i));
+      msghdr.msg_namelen.set(view, header, connected ? 0 : sendableLength(this.#nameLength(i)));
       // The rest of a truncated datagram is lost, so it must not go on as if it were whole. This
       // many vectors the kernel refuses with EMSGSIZE before it reads one, and the slot fails like
       // any other.

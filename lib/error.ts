@@ -84,7 +84,7 @@ export class SystemError extends Error {
     if (address && sending) this.destination = `${address}`;
     if (option !== undefined) this.option = option;
     if (transferred) this.transferred = transferred;
-    const hint = details.hint ?? hints[`${details.unix ? "unix " : ""}${syscall} ${code}`];
+    const hint = details.hint ?? hints[`${kindOf(details)}${syscall} ${code}`];
     if (hint) this.hint = hint;
   }
 }
@@ -129,6 +129,11 @@ export function systemError(
   return new SystemError(errno, syscall, details);
 }
 
+function kindOf({ unix, address }: SystemErrorDetails): string {
+  if (!unix) return "";
+  return address && address.path === undefined ? "abstract " : "unix ";
+}
+
 function describe(errno: number): string {
   // Fetched when an error is made: importing node:util is not worth its time in a program without
   // errors.
@@ -139,6 +144,8 @@ function describe(errno: number): string {
 
 const NOBODY_THERE =
   "Nobody receives at that path: the file was left behind by a socket that is closed";
+const NO_SUCH_NAME = "Nobody is bound to that name";
+const OTHER_TYPE = "The socket at that path is of another type";
 const NO_SUCH_PATH = "Nobody is bound to that path";
 const TOO_LONG_FOR_UNIX = "A message must fit the send buffer: see sendBufferBytes";
 const BROADCAST = "A broadcast address takes the creation option { broadcast: true }";
@@ -163,10 +170,23 @@ const hints: Readonly<Record<string, string>> = {
     "Another socket has that name, or its file was left behind: { removeStale: true } removes a file that nobody listens on",
   "unix connect ECONNREFUSED": NOBODY_THERE,
   "unix connect ENOENT": NO_SUCH_PATH,
-  "unix connect EPROTOTYPE": "The socket at that path is of another type",
+  "unix connect EPROTOTYPE": OTHER_TYPE,
   "unix send EMSGSIZE": TOO_LONG_FOR_UNIX,
+  "unix sendmsg ECONNREFUSED": NOBODY_THERE,
   "unix sendmsg EMSGSIZE": TOO_LONG_FOR_UNIX,
+  "unix sendmsg ENOENT": NO_SUCH_PATH,
+  "unix sendmsg EPROTOTYPE": OTHER_TYPE,
   "unix sendto ECONNREFUSED": NOBODY_THERE,
   "unix sendto EMSGSIZE": TOO_LONG_FOR_UNIX,
   "unix sendto ENOENT": NO_SUCH_PATH,
+  "unix sendto EPROTOTYPE": OTHER_TYPE,
+  "abstract bind EADDRINUSE": "Another socket has that name",
+  "abstract connect ECONNREFUSED": NO_SUCH_NAME,
+  "abstract connect EPROTOTYPE": OTHER_TYPE,
+  "abstract sendmsg ECONNREFUSED": NO_SUCH_NAME,
+  "abstract sendmsg EMSGSIZE": TOO_LONG_FOR_UNIX,
+  "abstract sendmsg EPROTOTYPE": OTHER_TYPE,
+  "abstract sendto ECONNREFUSED": NO_SUCH_NAME,
+  "abstract sendto EMSGSIZE": TOO_LONG_FOR_UNIX,
+  "abstract sendto EPROTOTYPE": OTHER_TYPE,
 };

@@ -1,9 +1,20 @@
-import { MSG_EOR, MSG_TRUNC } from "../structs/constants/sys_socket.ts";
+import {
+  MSG_CMSG_CLOEXEC,
+  MSG_CTRUNC,
+  MSG_EOR,
+  MSG_TRUNC,
+} from "../structs/constants/sys_socket.ts";
 import { UIO_MAXIOV } from "../structs/constants/sys_uio.ts";
 import { iovec } from "../structs/iovec.ts";
 import { msghdr } from "../structs/msghdr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
-import { type Address, addressBytes, addressFromBytes, toAnyAddress } from "./address.ts";
+import {
+  type Address,
+  addressBytes,
+  addressFromBytes,
+  sendableLength,
+  toAnyAddress,
+} from "./address.ts";
 import { addressOf, byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireView } from "./internal/arguments.ts";
 import { recvmsg, sendmsg } from "./sys/socket.ts";
@@ -44,8 +55,10 @@ export let receiveMessageInto: (
 export interface Records {
   /** Whether what does not fit is lost, so that the true length is worth asking for. */
   readonly truncates: boolean;
-  /** Whether each record comes with a timestamp, and the end of the stream with none. */
-  readonly stamped: boolean;
+  /** Whether it is a seqpacket socket, of which records come, and the end as 0 bytes. */
+  readonly keeps: boolean;
+  /** Whether each record comes with a timestamp that nobody has asked for but us. */
+  readonly hidesStamp: boolean;
 }
 
 const HEADER = msghdr.size;
@@ -162,7 +175,8 @@ export class Message {
   /**
    * What the kernel said of the received message: `MSG_TRUNC` the payload did not fit, `MSG_CTRUNC`
    * the control messages did not, `MSG_OOB` it is out-of-band data, `MSG_EOR` it is a record (set on
-   * seqpacket sockets for every record, also an empty one, and not for the end of the stream).
+   * seqpacket sockets for every record, also an empty one, and not for the end of the stream: it
+   * takes `SocketOption.timestamp`, which is on there unless the caller switches it off).
    */
   get flags(): number {
     return this.#flags;
@@ -233,8 +247,8 @@ export class Message {
     return result;
   }
 
-  #receive(fd: number, flags: number, { truncates, stamped }: Records): number {
-    const before = stamped ? STAMP : 0;
+  #receive(fd: number, flags: number, { truncates, keeps, hidesStamp }: Records): number {
+    const before = hidesStamp ? STAMP : 0;
     const room = byteLengthOf(this.#control);
     this.#pointControl(before, room);
     const total = this.#point();
@@ -247,11 +261,14 @@ export class Message {
     inCall.vectors = [];
     if (result < 0) return result;
     const controlLength = msghdr.msg_controllen.get(this.#view, 0);
-    const isRecord = stamped && controlLength >= before;
-    this.#flags = msghdr.msg_flags.get(this.#view, 0) | (isRecord ? MSG_EOR : 0);
+    // The kernel gives the input flag back.
+    const told = msghdr.msg_flags.get(this.#view, 0) & ~MSG_CMSG_CLOEXEC;
+    // Only a record has bytes, a timestamp, or something that did not fit.
+    const isRecord = keeps && (result > 0 || controlLength > 0 || (told & MSG_CTRUNC) !== 0);
+    this.#flags = told | (isRecord ? MSG_EOR : 0);
     this.#controlLength = Math.min(Math.max(controlLength - before, 0), room);
     this.#controlToSend = 0;
-    this.#nameLength = Math.min(msghdr.msg_namelen.get(this.#view, 0), NAME_BYTES);
+    this.#nameLength = sendableLength(msghdr.msg_namelen.get(this.#view, 0));
     this.#originalLength = result;
     return Math.min(result, total);
   }

@@ -1,7 +1,9 @@
 import {
   EAGAIN,
   EALREADY,
+  EBADF,
   ECONNABORTED,
+  ECONNREFUSED,
   EINPROGRESS,
   EINTR,
   EISCONN,
@@ -35,6 +37,7 @@ import {
   SO_PROTOCOL,
   SO_RCVBUF,
   SO_SNDBUF,
+  SO_TIMESTAMP,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
@@ -46,7 +49,7 @@ import { sockaddr } from "../structs/sockaddr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
 import { type Address, addressBytes, addressFromBytes, toAddress } from "./address.ts";
 import { DatagramBatch, prepareSend, receiveInto, sendFrom, waitsFrom } from "./datagram_batch.ts";
-import { ClosedError, check, type SystemErrorDetails, systemError } from "./error.ts";
+import { ClosedError, check, SystemError, type SystemErrorDetails, systemError } from "./error.ts";
 import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import {
   describe,
@@ -64,7 +67,6 @@ import {
   adoptParts,
   copyOptions,
   familyOf,
-  isStamped,
   openPair,
   openParts,
   orClose,
@@ -204,6 +206,19 @@ export interface BufferSize {
   readonly clamped: boolean;
 }
 
+interface Link<A> {
+  /** Whether the socket has a peer. */
+  connected: boolean;
+  /** The address right after bind(2): what disconnect gives back. */
+  bound?: A | undefined;
+  /** The sockaddr of the peer, where it is certain to keep it. */
+  peer?: Uint8Array | undefined;
+  /** The same, once nothing in the queue can be older than the peer. */
+  onlySender?: Uint8Array | undefined;
+  /** Whether others can reach the open socket, and connect it anew without our knowing. */
+  shared: boolean;
+}
+
 // Set by the class below, for the classes that extend it. The package does not export it.
 
 /** Duplicates the descriptor of a socket, for another of its class. */
@@ -274,15 +289,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   readonly #isUdp: boolean;
   readonly #receiveFlags: number;
   readonly #sendFlags: number;
-  readonly #records: Records;
+  /** Whether what does not fit is lost. */
+  readonly #truncates: boolean;
+  readonly #keepsRecords: boolean;
   readonly #requested: SocketOptions;
-  /** The address right after bind(2): what disconnect gives back. */
-  #bound: A | undefined;
-  #connected = false;
+  /** What we know of the open socket: shared with the duplicates that we have made of it. */
+  readonly #link: Link<A>;
   #connecting = false;
-  /** The sockaddr of the peer, once nothing in the queue can be older than it. */
-  #onlySender: Uint8Array | undefined;
-  #peer: Uint8Array | undefined;
+  /** Whether the caller wants to see the timestamps of records. */
+  #showsStamps: boolean;
   #senders: SenderTable | undefined;
 
   /**
@@ -346,20 +361,17 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#receiveFlags = isStream ? STREAM_RECEIVE : DATAGRAM_RECEIVE;
     this.#sendFlags =
       type === SOCK_SEQPACKET ? DATAGRAM_SEND | MSG_EOR : isStream ? STREAM_SEND : DATAGRAM_SEND;
-    this.#records = { truncates: !isStream, stamped: isStamped(domain, type) };
+    this.#truncates = !isStream;
+    this.#keepsRecords = type === SOCK_SEQPACKET;
+    const original = parts.original as Socket<A, Sender> | undefined;
+    this.#link = original ? original.#link : { connected: false, shared: parts.adopted ?? false };
+    this.#showsStamps = original ? original.#showsStamps : false;
     if (parts.adopted) this.#learnNames();
-    if (parts.original) this.#copyNames(parts.original as Socket<A, Sender>);
-  }
-
-  #copyNames(original: Socket<A, Sender>): void {
-    this.#connected = original.#connected;
-    this.#peer = original.#peer;
-    this.#bound = original.#bound;
   }
 
   #learnNames(): void {
-    this.#connected = getpeername(this.#descriptor.fd, name, nameLength) === 0;
-    if (!this.#connected) this.#bound = this.localAddress;
+    this.#link.connected = getpeername(this.#descriptor.fd, name, nameLength) === 0;
+    if (!this.#link.connected) this.#link.bound = this.localAddress;
   }
 
   /** The protocol, an `IPPROTO_` constant for IP sockets: what the kernel chose where it was 0. */
@@ -380,7 +392,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const local = toAddress(address, this.#domain);
     const result = bind(this.#descriptor.fd, addressBytes(local));
     if (result < 0) throw this.#error(result, "bind", { address: local });
-    this.#bound = this.localAddress;
+    this.#link.bound = this.localAddress;
   }
 
   /**
@@ -418,13 +430,14 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   // Only a UDP socket's peer keeps its address for as long as it is the peer.
   #rememberPeer(): void {
-    this.#connected = true;
-    this.#onlySender = this.#peer = undefined;
+    this.#link.connected = true;
+    this.#link.onlySender = this.#link.peer = undefined;
     if (!this.#isUdp) return;
-    check(getpeername(this.#descriptor.fd, name, nameLength), "getpeername");
-    this.#peer = name.slice(0, nameLength[0]);
-    if (!isReady(this.#descriptor.fd, POLLIN)) this.#onlySender = this.#peer;
     this.#forgetError();
+    if (this.#link.shared) return;
+    check(getpeername(this.#descriptor.fd, name, nameLength), "getpeername");
+    this.#link.peer = name.slice(0, nameLength[0]);
+    if (!isReady(this.#descriptor.fd, POLLIN)) this.#link.onlySender = this.#link.peer;
   }
 
   // What an earlier peer refused would fail the next call, which has nothing to do with it.
@@ -465,15 +478,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#requireOpen("connect");
     if (this.#type === SOCK_STREAM || this.#type === SOCK_SEQPACKET)
       throw new TypeError(`Cannot disconnect a ${this.type} socket: close it`);
-    if (!this.#connected) return;
+    if (!this.#link.connected) return;
     const unspecified = new Uint8Array(sockaddr.size);
     sockaddr.sa_family.set(new DataView(unspecified.buffer), 0, AF_UNSPEC);
     check(connect(this.#descriptor.fd, unspecified), "connect");
-    this.#connected = false;
-    this.#onlySender = this.#peer = undefined;
+    this.#link.connected = false;
+    this.#link.onlySender = this.#link.peer = undefined;
     this.#forgetError();
     // Linux gives back every port that was not asked for by its number.
-    const local = this.#bound;
+    const local = this.#link.bound;
     if (!local || !isInet(this.#domain)) return;
     const now: Address = this.localAddress;
     if (!("port" in now) || now.port !== 0) return;
@@ -482,7 +495,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   /** Whether the socket has a peer. False when closed. */
   get connected(): boolean {
-    return this.#connected;
+    return this.#descriptor.fd >= 0 && this.#link.connected;
   }
 
   /**
@@ -522,7 +535,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   #accepted(result: number): Socket<A, Sender> {
     const accepted = new Socket<A, Sender>(acceptedParts(result, this.#domain, this.#type));
-    accepted.#connected = true;
+    accepted.#link.connected = true;
     return accepted;
   }
 
@@ -587,10 +600,18 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   /**
    * The descriptor, for the C calls of "bun-sockets/sys"; -1 when closed. It stays the socket's
-   * own.
+   * own. As others could give the socket another peer by it, a connected UDP socket asks each
+   * datagram for its sender from then on, which costs a little.
    */
   get descriptor(): number {
+    this.#share();
     return this.#descriptor.fd;
+  }
+
+  // From now on each datagram is asked for its sender: it costs 67 ns.
+  #share(): void {
+    this.#link.shared = true;
+    this.#link.onlySender = this.#link.peer = undefined;
   }
 
   /**
@@ -605,6 +626,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   set inheritable(inheritable: boolean) {
     requireBoolean(inheritable, "inheritable");
+    this.#share();
     check(fcntl(this.#descriptor.fd, F_SETFD, inheritable ? 0 : FD_CLOEXEC), "fcntl");
   }
 
@@ -632,7 +654,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   setOption<Value>(option: Option<Value, "set">, value: NoInfer<Value>): void {
     loadOptions().setOptionOf(this.#descriptor.fd, option, value);
-    this.#afterOption();
+    this.#afterOption(option === loadOptions().SocketOption.timestamp);
   }
 
   /**
@@ -669,17 +691,18 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     byteLength?: number,
   ): void {
     loadOptions().setRawOptionOf(this.#descriptor.fd, level, optionName, value, byteLength);
-    this.#afterOption();
+    this.#afterOption(level === SOL_SOCKET && optionName === SO_TIMESTAMP);
   }
 
   // IPV6_ADDRFORM turns an IPv6 socket with a mapped peer into an IPv4 one, with other addresses.
-  #afterOption(): void {
+  #afterOption(aboutStamps: boolean): void {
+    if (aboutStamps) this.#showsStamps = readInt(this.#descriptor.fd, SO_TIMESTAMP) !== 0;
     if (this.#domain !== AF_INET6) return;
     const domain = readInt(this.#descriptor.fd, SO_DOMAIN);
     if (domain === this.#domain) return;
     this.#domain = domain;
     (this as { family: SocketFamily }).family = familyOf(domain);
-    this.#onlySender = this.#peer = undefined;
+    this.#link.onlySender = this.#link.peer = undefined;
   }
 
   /**
@@ -804,7 +827,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     requireMessage(message);
     const flags = requireFlags(options?.flags, this.#sendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
     for (;;) {
-      const result = sendMessageFrom(message, this.#descriptor.fd, flags, this.#connected);
+      const result = sendMessageFrom(message, this.#descriptor.fd, flags, this.#link.connected);
       if (result >= 0) return result;
       if (result === -EAGAIN) return undefined;
       if (result !== -EINTR) throw this.#error(result, "sendmsg", this.#destination(message));
@@ -812,7 +835,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   #destination(message: Message): SystemErrorDetails {
-    const address = this.#connected ? undefined : message.address;
+    const address = this.#link.connected ? undefined : message.address;
     return address ? { address, sending: true } : {};
   }
 
@@ -828,7 +851,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     for (let tries = 0; ; tries++) {
       const sent = this.trySendMessage(message, options);
       if (sent !== undefined) return sent;
-      this.#waitToSend(deadline, tries, "sendmsg", this.#connected);
+      this.#waitToSend(deadline, tries, "sendmsg", this.#link.connected);
     }
   }
 
@@ -893,10 +916,12 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const whole = bytesOf(target);
     let filled = 0;
     while (filled < whole.length) {
-      const length = this.tryReceive(whole.subarray(filled), { flags });
-      if (length === 0) break;
-      if (length === undefined) waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv", filled);
-      else filled += length;
+      const { fd } = this.#descriptor;
+      const result = recv(fd, whole.subarray(filled), flags | MSG_DONTWAIT);
+      if (result === 0) break;
+      if (result > 0) filled += result;
+      else if (result === -EAGAIN) waitUntil(fd, POLLIN, deadline, "recv", filled);
+      else if (result !== -EINTR) throw this.#error(result, "recv", { transferred: filled });
     }
     return filled;
   }
@@ -926,8 +951,9 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   receiveBytesSync(bytesMax: number, options?: WaitOptions): Uint8Array<ArrayBuffer> {
     requireInteger(bytesMax, 1, INT_MAX, "bytesMax");
+    const wait = refuseWaitAll(options);
     const target = new Uint8Array(bytesMax);
-    return target.slice(0, this.receiveSync(target, options));
+    return target.slice(0, this.receiveSync(target, wait));
   }
 
   /**
@@ -945,7 +971,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const flags =
       requireFlags(options?.flags, this.#receiveFlags) |
       MSG_DONTWAIT |
-      (this.#records.truncates ? MSG_TRUNC : 0);
+      (this.#truncates ? MSG_TRUNC : 0);
     this.#requireTarget(target);
     for (;;) {
       const result = recvfrom(this.#descriptor.fd, target, flags, name, nameLength);
@@ -985,9 +1011,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} as tryReceive
    */
   receiveFromSync(target: ArrayBufferView, options?: WaitOptions): ReceivedFrom<Sender> {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const wait = refuseWaitAll(options);
+    const deadline = deadlineAfter(wait?.timeoutMs);
     for (;;) {
-      const received = this.tryReceiveFrom(target, options);
+      const received = this.tryReceiveFrom(target, wait);
       if (received !== undefined) return received;
       waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvfrom");
     }
@@ -1009,12 +1036,21 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     requireMessage(message);
     const flags =
       requireFlags(options?.flags, this.#receiveFlags) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+    this.#requireOpen("recvmsg");
     for (;;) {
-      const result = receiveMessageInto(message, this.#descriptor.fd, flags, this.#records);
+      const result = receiveMessageInto(message, this.#descriptor.fd, flags, this.#records());
       if (result >= 0) return result;
       if (result === -EAGAIN) return undefined;
       if (result !== -EINTR) throw this.#error(result, "recvmsg");
     }
+  }
+
+  #records(): Records {
+    const keeps = this.#keepsRecords;
+    // Asked each time: others may have switched it off, and what then comes first is the caller's.
+    const hidesStamp =
+      keeps && !this.#showsStamps && readInt(this.#descriptor.fd, SO_TIMESTAMP) !== 0;
+    return { truncates: this.#truncates, keeps, hidesStamp };
   }
 
   /**
@@ -1026,9 +1062,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} as tryReceive
    */
   receiveMessageSync(message: Message, options?: WaitOptions): number {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const wait = refuseWaitAll(options);
+    const deadline = deadlineAfter(wait?.timeoutMs);
     for (;;) {
-      const length = this.tryReceiveMessage(message, options);
+      const length = this.tryReceiveMessage(message, wait);
       if (length !== undefined) return length;
       waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvmsg");
     }
@@ -1053,13 +1090,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     // MSG_MORE would make one datagram of all slots, for the address of the first.
     const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
     this.#requireOpen("sendmmsg");
-    prepareSend(batch, first, this.#connected);
-    return sendFrom(batch, this.#descriptor.fd, first, flags, this.#hasQueuesOfOthers());
+    prepareSend(batch, first, this.#link.connected);
+    const sent = sendFrom(batch, this.#descriptor.fd, first, flags, this.#hasQueuesOfOthers());
+    if (sent < batch.count - first) this.#forgetDeadPeer();
+    return sent;
   }
 
   /** Whether "no room" tells of one receiver, and not of all: so with Unix datagrams. */
   #hasQueuesOfOthers(): boolean {
-    return this.#domain === AF_UNIX && !this.#connected;
+    return this.#domain === AF_UNIX && !this.#link.connected;
   }
 
   /**
@@ -1077,16 +1116,17 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
     const deadline = deadlineAfter(options?.timeoutMs);
     this.#requireOpen("sendmmsg");
-    prepareSend(batch, first, this.#connected);
+    prepareSend(batch, first, this.#link.connected);
     const { fd } = this.#descriptor;
     let sent = sendFrom(batch, fd, first, flags, false);
     let tries = 0;
     for (let next = waitsFrom(batch); next >= 0; next = waitsFrom(batch)) {
-      this.#waitToSend(deadline, tries++, "sendmmsg", this.#connected, sent);
+      this.#waitToSend(deadline, tries++, "sendmmsg", this.#link.connected, sent);
       const more = sendFrom(batch, fd, next, flags, false);
       if (more > 0) tries = 0;
       sent += more;
     }
+    if (sent < batch.count - first) this.#forgetDeadPeer();
     return sent;
   }
 
@@ -1105,11 +1145,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const flags = requireFlags(options?.flags, this.#receiveFlags);
     this.#requireOpen("recvmmsg");
     for (;;) {
-      const result = receiveInto(batch, this.#descriptor.fd, flags, this.#onlySender);
+      const result = receiveInto(batch, this.#descriptor.fd, flags, this.#link.onlySender);
       if (result >= 0) return result;
       if (result === -EAGAIN) {
         // The queue is empty: what comes from now on has passed the kernel's check of the sender.
-        this.#onlySender = this.#peer;
+        this.#link.onlySender = this.#link.peer;
         return 0;
       }
       if (result !== -EINTR) throw this.#error(result, "recvmmsg");
@@ -1179,6 +1219,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
       domain: this.#domain,
       type: this.#type,
       protocol: this.#isUdp ? IPPROTO_UDP : 0,
+      requested: this.#requested,
       original: this,
     };
   }
@@ -1192,7 +1233,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   detach(): number {
     this.#requireOpen("detach");
-    this.#connected = false;
+    this.#share();
     return this.#descriptor.release();
   }
 
@@ -1201,7 +1242,6 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * second time. Every other call fails with a ClosedError from then on.
    */
   close(): void {
-    this.#connected = false;
     this.#descriptor.close();
   }
 
@@ -1211,7 +1251,16 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   #error(result: number, syscall: string, details?: SystemErrorDetails): Error {
+    // A descriptor among the control messages may be the bad one.
+    if (result === -EBADF && this.#descriptor.fd >= 0) return new SystemError(result, syscall);
+    if (result === -ECONNREFUSED) this.#forgetDeadPeer();
     return systemError(result, syscall, { ...details, unix: this.#domain === AF_UNIX });
+  }
+
+  // A Unix datagram socket whose peer was closed has none any more, once a send has been refused.
+  #forgetDeadPeer(): void {
+    if (this.#domain !== AF_UNIX || !this.#link.connected) return;
+    this.#link.connected = getpeername(this.#descriptor.fd, name, nameLength) === 0;
   }
 
   /** Closes at the end of a `using` block. */
@@ -1225,8 +1274,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const { fd } = this.#descriptor;
     const kind = `${this.constructor.name} ${this.family} ${this.type}`;
     if (fd < 0) return `${kind}, closed`;
-    const peer = this.#connected ? ` to ${this.remoteAddress}` : "";
-    return `${kind}, descriptor ${fd}, ${this.localAddress}${peer}`;
+    const peer = this.#link.connected ? this.remoteAddress : undefined;
+    return `${kind}, descriptor ${fd}, ${this.localAddress}${peer ? ` to ${peer}` : ""}`;
   }
 
   static {
@@ -1236,6 +1285,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
 function isInet(domain: number): boolean {
   return domain === AF_INET || domain === AF_INET6;
+}
+
+// Waiting for all of it can run out of time, and then what has come must be in the caller's hands.
+function refuseWaitAll(options: WaitOptions | undefined): WaitOptions | undefined {
+  if (!options) return undefined;
+  const { flags, timeoutMs } = options;
+  if (typeof flags === "number" && flags & MSG_WAITALL)
+    throw new RangeError("Cannot use MSG_WAITALL here: receiveSync fills a whole target");
+  return { flags, timeoutMs };
 }
 
 function requireMessage(message: Message): void {

@@ -77,6 +77,11 @@ export class Descriptor {
     if (fd >= 0) close(fd);
   }
 
+  /** Closes at the end of a `using` block. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
   /** Gives the number away, open, and forgets it. Returns -1 when there is none any more. */
   release(): number {
     const fd = this.#fd;

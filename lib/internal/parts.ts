@@ -1,6 +1,7 @@
 import { EPERM } from "../../structs/constants/errno.ts";
 import {
   F_DUPFD_CLOEXEC,
+  F_GETFD,
   F_GETFL,
   F_SETFD,
   F_SETFL,
@@ -142,8 +143,8 @@ export function copyOptions(options: SocketOptions, domain: number): SocketOptio
     );
   }
   if (ipv6Only && domain !== AF_INET6) {
-    const family = domain === AF_INET ? "IPv4" : familyOf(domain);
-    throw new TypeError(`Cannot make an ${family} socket ipv6Only: expected an IPv6 one`);
+    const family = domain === AF_INET ? "an IPv4" : `a ${familyOf(domain)}`;
+    throw new TypeError(`Cannot make ${family} socket ipv6Only: expected an IPv6 one`);
   }
   if (domain === AF_INET6) ipv6Only ??= false;
   return {
@@ -171,11 +172,13 @@ export function openParts(
   try {
     apply(descriptor.fd, domain, type, requested);
     stamp(descriptor.fd, domain, type);
+    // The kernel makes a datagram socket of a raw Unix one, and does not say so.
+    const made = domain === AF_UNIX && type === SOCK_RAW ? readInt(descriptor.fd, SO_TYPE) : type;
+    return { descriptor, domain, type: made, protocol, requested };
   } catch (error) {
     descriptor.close();
     throw error;
   }
-  return { descriptor, domain, type, protocol, requested };
 }
 
 function apply(fd: number, domain: number, type: number, options: SocketOptions): void {
@@ -205,15 +208,10 @@ function setBuffer(fd: number, force: number, plain: number, bytes: number): voi
   else check(result, "setsockopt");
 }
 
-/** Whether each record comes with a timestamp: see `stamp`. */
-export function isStamped(domain: number, type: number): boolean {
-  return domain === AF_UNIX && type === SOCK_SEQPACKET;
-}
-
 // An empty record and the end of a seqpacket connection are both 0 bytes, and Linux sets no MSG_EOR.
 // But with SO_TIMESTAMP each record comes with a control message, and the end comes without.
 function stamp(fd: number, domain: number, type: number): void {
-  if (isStamped(domain, type)) set(fd, SOL_SOCKET, SO_TIMESTAMP, 1);
+  if (domain === AF_UNIX && type === SOCK_SEQPACKET) set(fd, SOL_SOCKET, SO_TIMESTAMP, 1);
 }
 
 /** Opens two sockets that are connected with each other. */
@@ -282,17 +280,18 @@ export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Part
     );
   }
   const flags = check(fcntl(fd, F_GETFL, 0), "fcntl");
-  if (own) check(fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl");
-  const descriptor = new Descriptor(own ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl");
+  const closeOnExec = check(fcntl(fd, F_GETFD, 0), "fcntl");
   try {
     check(fcntl(fd, F_SETFL, flags | O_NONBLOCK), "fcntl");
     stamp(fd, domain, type);
+    if (own) check(fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl");
+    const descriptor = new Descriptor(own ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl");
+    return { descriptor, domain, type, protocol, adopted: true };
   } catch (error) {
-    if (own) descriptor.release();
-    else descriptor.close();
+    fcntl(fd, F_SETFL, flags);
+    if (own) fcntl(fd, F_SETFD, closeOnExec);
     throw error;
   }
-  return { descriptor, domain, type, protocol, adopted: true };
 }
 
 /** Reads an integer option of SOL_SOCKET. */

@@ -3,16 +3,17 @@
  *
  * @module
  */
-import { EADDRINUSE, ECONNREFUSED } from "../../structs/constants/errno.ts";
+import { EADDRINUSE, ECONNREFUSED, ENOENT } from "../../structs/constants/errno.ts";
 import { AT_FDCWD } from "../../structs/constants/fcntl.ts";
-import { RENAME_EXCHANGE } from "../../structs/constants/stdio.ts";
+import { RENAME_EXCHANGE, RENAME_NOREPLACE } from "../../structs/constants/stdio.ts";
 import {
   AF_UNIX,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
 } from "../../structs/constants/sys_socket.ts";
-import { check, SystemError } from "../error.ts";
+import { sockaddr_un } from "../../structs/sockaddr_un.ts";
+import { check, SystemError, systemError } from "../error.ts";
 import type { Socket } from "../socket.ts";
 import { bind, connect, socket } from "../sys/socket.ts";
 import { chmod, fchmod } from "../sys/stat.ts";
@@ -20,6 +21,8 @@ import { renameat2 } from "../sys/stdio.ts";
 import { unlink } from "../sys/unistd.ts";
 import { UnixAddress } from "../unix_address.ts";
 import { Descriptor } from "./descriptor.ts";
+
+const PATH_BYTES_MAX = sockaddr_un.sun_path.size;
 
 /**
  * Binds a socket to an address; `mode` and `removeStale` are for those with a path.
@@ -58,56 +61,88 @@ export function bindPath(
  * refused, as before.
  */
 function removeStaleFile(local: UnixAddress): boolean {
-  if (!isStale(local)) return false;
-  const temporary = temporaryName(local);
-  const guard = open();
-  try {
-    check(bind(guard.fd, temporary.bytes), "bind", { address: temporary, unix: true });
-    try {
-      exchange(temporary, local);
-      if (!isStale(temporary)) {
-        exchange(temporary, local);
-        return false;
-      }
-      check(unlink(pathOf(local)), "unlink", { address: local, unix: true });
-      return true;
-    } finally {
-      unlink(pathOf(temporary));
-    }
-  } finally {
-    guard.close();
+  using probe = open();
+  if (!isStale(local, probe)) return false;
+  using place = makePlace(local);
+  const { address: temporary } = place;
+  using _guard = guardAt(temporary);
+  const [from, to] = [pathOf(temporary), pathOf(local)];
+  const result = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE);
+  if (result < 0) {
+    unlink(from);
+    // Where the file is gone already, nothing is in the way.
+    if (result !== -ENOENT) check(result, "renameat2", { address: local, unix: true });
+    return true;
   }
+  // Whatever goes wrong from here on, both get their places back.
+  let removed = false;
+  try {
+    if (!isStale(temporary, probe)) return false;
+    check(unlink(from), "unlink", { address: local, unix: true });
+    removed = true;
+  } finally {
+    if (!removed) giveBack(temporary, local);
+  }
+  check(unlink(to), "unlink", { address: local, unix: true });
+  return true;
+}
+
+// Somebody receives at the file that lies under the temporary name. Its place has our guard, unless
+// it was taken away.
+function giveBack(temporary: UnixAddress, local: UnixAddress): void {
+  const [from, to] = [pathOf(temporary), pathOf(local)];
+  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) === 0) unlink(from);
+  else renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
 }
 
 function open(): Descriptor {
   return new Descriptor(socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
 }
 
+// A socket that receives at the address, so that nobody takes the file for a stale one.
+function guardAt(address: UnixAddress): Descriptor {
+  const guard = open();
+  const result = bind(guard.fd, address.bytes);
+  if (result === 0) return guard;
+  guard.close();
+  throw systemError(result, "bind", { address, unix: true });
+}
+
 // Whether the path is a socket's file and nobody has it open. connect(2) is refused by a stale file
 // whatever its type was, but also by a file of another kind.
-function isStale(address: UnixAddress): boolean {
-  const { lstatSync } = process.getBuiltinModule("node:fs");
-  const status = lstatSync(Buffer.from(address.nameBytes), { throwIfNoEntry: false });
-  if (!status?.isSocket()) return false;
-  const probe = open();
-  try {
-    return connect(probe.fd, address.bytes) === -ECONNREFUSED;
-  } finally {
-    probe.close();
-  }
+function isStale(address: UnixAddress, probe: Descriptor): boolean {
+  return lstat(address)?.isSocket() === true && connect(probe.fd, address.bytes) === -ECONNREFUSED;
 }
 
-function exchange(left: UnixAddress, right: UnixAddress): void {
-  const result = renameat2(AT_FDCWD, pathOf(left), AT_FDCWD, pathOf(right), RENAME_EXCHANGE);
-  check(result, "renameat2", { address: right, unix: true });
+function lstat(address: UnixAddress) {
+  const path = Buffer.from(address.nameBytes);
+  return fs().lstatSync(path, { throwIfNoEntry: false });
 }
 
-// In the same folder, so that it is on the same file system.
-function temporaryName(local: UnixAddress): UnixAddress {
+function fs() {
+  return process.getBuiltinModule("node:fs");
+}
+
+/** A temporary name, and what makes it short. */
+interface Place extends Disposable {
+  readonly address: UnixAddress;
+}
+
+// In the same folder, so that it is on the same file system; through the folder's descriptor where
+// the path would not fit an address.
+function makePlace(local: UnixAddress): Place {
   const path = Buffer.from(local.nameBytes);
   const folder = path.subarray(0, path.lastIndexOf("/") + 1);
-  const random = crypto.getRandomValues(new Uint8Array(4)).toHex();
-  return UnixAddress.fromPath(Buffer.concat([folder, Buffer.from(`.${random}`)]));
+  const name = Buffer.from(`.${crypto.getRandomValues(new Uint8Array(4)).toHex()}`);
+  if (folder.length + name.length <= PATH_BYTES_MAX) {
+    const address = UnixAddress.fromPath(Buffer.concat([folder, name]));
+    return { address, [Symbol.dispose]() {} };
+  }
+  const descriptor = fs().openSync(folder, "r");
+  return {
+    address: new UnixAddress(`/proc/self/fd/${descriptor}/${name}`),
+    [Symbol.dispose]: () => fs().closeSync(descriptor),
+  };
 }
 
 function pathOf(address: UnixAddress): Uint8Array {
