@@ -19,7 +19,8 @@ let found: Capabilities | undefined;
  * Tells what this kernel and the rights of this process allow, found by trying at the first call and
  * remembered by the thread. Nothing that was opened for it stays open.
  *
- * @throws {SystemError} `EMFILE` too many open descriptors to try anything
+ * @throws {SystemError} `EMFILE`, `ENFILE` too many open descriptors to try anything; `ENOMEM`,
+ * `ENOBUFS` no memory for it
  *
  * @example
  * ```ts

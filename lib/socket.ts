@@ -364,14 +364,14 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#truncates = !isStream;
     this.#keepsRecords = type === SOCK_SEQPACKET;
     const original = parts.original as Socket<A, Sender> | undefined;
-    this.#link = original ? original.#link : { connected: false, shared: parts.adopted ?? false };
+    this.#link = original
+      ? original.#link
+      : {
+          connected: parts.connected ?? false,
+          bound: parts.bound as A | undefined,
+          shared: parts.shared ?? false,
+        };
     this.#showsStamps = original ? original.#showsStamps : false;
-    if (parts.adopted) this.#learnNames();
-  }
-
-  #learnNames(): void {
-    this.#link.connected = getpeername(this.#descriptor.fd, name, nameLength) === 0;
-    if (!this.#link.connected) this.#link.bound = this.localAddress;
   }
 
   /** The protocol, an `IPPROTO_` constant for IP sockets: what the kernel chose where it was 0. */
@@ -1234,7 +1234,9 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   detach(): number {
     this.#requireOpen("detach");
     this.#share();
-    return this.#descriptor.release();
+    const fd = this.#descriptor.release();
+    if (fd < 0) throw new ClosedError("detach");
+    return fd;
   }
 
   /**
@@ -1274,8 +1276,12 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const { fd } = this.#descriptor;
     const kind = `${this.constructor.name} ${this.family} ${this.type}`;
     if (fd < 0) return `${kind}, closed`;
-    const peer = this.#link.connected ? this.remoteAddress : undefined;
-    return `${kind}, descriptor ${fd}, ${this.localAddress}${peer ? ` to ${peer}` : ""}`;
+    try {
+      const peer = this.#link.connected ? this.remoteAddress : undefined;
+      return `${kind}, descriptor ${fd}, ${this.localAddress}${peer ? ` to ${peer}` : ""}`;
+    } catch {
+      return `${kind}, descriptor ${fd}`;
+    }
   }
 
   static {

@@ -44,8 +44,9 @@ export function mapMemory(byteLength: number): Mapping | number {
   );
   // MAP_FAILED is (void *)-1, which does not fit a double and arrives as a bigint.
   if (typeof address !== "number") return negativeErrno();
-  munmapAddress ||= libc.dlsym(null, Buffer.from("munmap\0")) as number;
+  munmapAddress ||= Number(libc.dlsym(null, Buffer.from("munmap\0")));
   try {
+    if (munmapAddress === 0) throw new Error("Cannot find munmap in the C library");
     const own = ffi().toArrayBuffer as unknown as OwningToArrayBuffer;
     return { address, buffer: own(address, 0, byteLength, byteLength, munmapAddress) };
   } catch (error) {

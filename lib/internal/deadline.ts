@@ -1,5 +1,5 @@
 import { EINTR } from "../../structs/constants/errno.ts";
-import { POLLERR } from "../../structs/constants/poll.ts";
+import { POLLERR, POLLHUP } from "../../structs/constants/poll.ts";
 import { pollfd } from "../../structs/pollfd.ts";
 import { check, TimeoutError } from "../error.ts";
 import { poll } from "../sys/poll.ts";
@@ -9,7 +9,7 @@ const POLL_MS_MAX = 2 ** 31 - 1;
 const PAUSE_MS_MAX = 10;
 /** poll(2): negative descriptors are ignored. */
 const NOBODY = -1;
-// The last wait that ended with nothing but an error.
+// The last wait that ended with an error or an end.
 const failing = { fd: NOBODY, deadline: 0 };
 
 /**
@@ -49,12 +49,12 @@ export function waitUntil(
   for (;;) {
     const ready = pollOnce(fd, events, deadline, POLL_MS_MAX, syscall, transferred);
     if (ready === 0) continue;
-    // The call that follows learns of an error, once. One that is still there after it, as a queue
-    // of errors that nobody reads is, must not make a loop without pause.
-    const again = pollfd.revents.get(fds, 0) === POLLERR;
-    if (again && failing.fd === fd && failing.deadline === deadline)
+    // The call that follows learns of an error or an end, once. One that is still there after it, as
+    // a queue of errors that nobody reads is, must not make a loop without pause.
+    const isFailing = (pollfd.revents.get(fds, 0) & (POLLERR | POLLHUP)) !== 0;
+    if (isFailing && failing.fd === fd && failing.deadline === deadline)
       pollOnce(NOBODY, 0, deadline, 1, syscall, transferred);
-    failing.fd = again ? fd : NOBODY;
+    failing.fd = isFailing ? fd : NOBODY;
     failing.deadline = deadline;
     return;
   }
@@ -94,9 +94,13 @@ function pollOnce(
   return ready === -EINTR ? 0 : check(ready, "poll");
 }
 
-/** Whether the descriptor is ready for `events` now. Does not consume a pending error. */
+/**
+ * Whether the descriptor may be ready for `events` now: also when the kernel cannot say. Does not
+ * consume a pending error.
+ */
 export function isReady(fd: number, events: number): boolean {
   pollfd.fd.set(fds, 0, fd);
   pollfd.events.set(fds, 0, events);
-  return poll(fds, 0) > 0 && (pollfd.revents.get(fds, 0) & events) !== 0;
+  const ready = poll(fds, 0);
+  return ready < 0 || (ready > 0 && (pollfd.revents.get(fds, 0) & events) !== 0);
 }

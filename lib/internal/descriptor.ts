@@ -82,13 +82,17 @@ export class Descriptor {
     this.close();
   }
 
-  /** Gives the number away, open, and forgets it. Returns -1 when there is none any more. */
+  /**
+   * Gives the number away, open, and forgets it. Returns -1 when there is none any more, also when
+   * somebody has closed it behind our back and it means another socket of ours.
+   */
   release(): number {
     const fd = this.#fd;
     if (fd < 0) return -1;
     this.#fd = -1;
     net?.unregister(this);
-    if (owners.get(fd) === this.#generation) forget(fd);
+    if (owners.get(fd) !== this.#generation) return -1;
+    forget(fd);
     return fd;
   }
 }
@@ -109,7 +113,8 @@ function forget(fd: number): void {
 }
 
 // Runs after a collection, in a turn of its own. Between, somebody who does not know us may have
-// closed the number and opened something else under it: the cookie tells.
+// closed the number and opened something else under it: the cookie tells, but for a dup(2) of the
+// very same socket, which nothing tells apart.
 function closeDropped(held: Held): void {
   if (owners.get(held.fd) !== held.generation) return;
   forget(held.fd);

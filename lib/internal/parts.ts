@@ -1,4 +1,4 @@
-import { EPERM } from "../../structs/constants/errno.ts";
+import { ENOTCONN, EOPNOTSUPP, EPERM } from "../../structs/constants/errno.ts";
 import {
   F_DUPFD_CLOEXEC,
   F_GETFD,
@@ -34,6 +34,8 @@ import {
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 
+import { sockaddr_storage } from "../../structs/sockaddr_storage.ts";
+import { type Address, addressFromBytes } from "../address.ts";
 import { check } from "../error.ts";
 import type {
   AdoptOptions,
@@ -44,7 +46,14 @@ import type {
   SocketType,
 } from "../socket.ts";
 import { fcntl } from "../sys/fcntl.ts";
-import { getsockopt, setsockopt, socket, socketpair } from "../sys/socket.ts";
+import {
+  getpeername,
+  getsockname,
+  getsockopt,
+  setsockopt,
+  socket,
+  socketpair,
+} from "../sys/socket.ts";
 import { requireBoolean, requireInteger } from "./arguments.ts";
 import { Descriptor, isOwned } from "./descriptor.ts";
 
@@ -59,8 +68,12 @@ export interface Parts {
   readonly protocol: number;
   /** What was asked for when it was made. */
   readonly requested?: SocketOptions;
-  /** Whether the descriptor has a life before ours: a peer, an address. */
-  readonly adopted?: boolean;
+  /** Whether it has a peer already. Default false. */
+  readonly connected?: boolean;
+  /** The address that it is bound to already. */
+  readonly bound?: Address | undefined;
+  /** Whether others have it too. Default false. */
+  readonly shared?: boolean;
   /** The socket that it is a duplicate of. */
   readonly original?: object;
 }
@@ -85,6 +98,7 @@ const INT_MAX = 2 ** 31 - 1;
 const value = new Int32Array(new ArrayBuffer(4));
 const valueLength = new Uint32Array(new ArrayBuffer(4));
 const pair = new Int32Array(new ArrayBuffer(8));
+const name = new Uint8Array(new ArrayBuffer(sockaddr_storage.size));
 
 /** The `AF_` constant of a family. */
 export function toDomain(family: SocketFamily): number {
@@ -228,7 +242,7 @@ export function openPair(options: PairOptions): readonly [Parts, Parts] {
   const right = new Descriptor(second, "socketpair");
   const parts = (descriptor: Descriptor) => {
     stamp(descriptor.fd, domain, type);
-    return { descriptor, domain, type, protocol, adopted: true };
+    return { descriptor, domain, type, protocol, connected: true };
   };
   try {
     return [parts(left), parts(right)];
@@ -283,15 +297,37 @@ export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Part
   const closeOnExec = check(fcntl(fd, F_GETFD, 0), "fcntl");
   try {
     check(fcntl(fd, F_SETFL, flags | O_NONBLOCK), "fcntl");
-    stamp(fd, domain, type);
     if (own) check(fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl");
+    const connected = hasPeer(fd);
+    const bound = connected ? undefined : localAddressOf(fd);
     const descriptor = new Descriptor(own ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl");
-    return { descriptor, domain, type, protocol, adopted: true };
+    try {
+      stamp(fd, domain, type);
+    } catch (error) {
+      if (own) descriptor.release();
+      else descriptor.close();
+      throw error;
+    }
+    return { descriptor, domain, type, protocol, connected, bound, shared: true };
   } catch (error) {
     fcntl(fd, F_SETFL, flags);
     if (own) fcntl(fd, F_SETFD, closeOnExec);
     throw error;
   }
+}
+
+// Some families have no peers, or no names, and say so.
+function hasPeer(fd: number): boolean {
+  const result = getpeername(fd, name, valueLength);
+  if (result === -ENOTCONN || result === -EOPNOTSUPP) return false;
+  return check(result, "getpeername") === 0;
+}
+
+function localAddressOf(fd: number): Address | undefined {
+  const result = getsockname(fd, name, valueLength);
+  if (result === -EOPNOTSUPP) return undefined;
+  check(result, "getsockname");
+  return addressFromBytes(name.subarray(0, valueLength[0]));
 }
 
 /** Reads an integer option of SOL_SOCKET. */

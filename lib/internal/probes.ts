@@ -1,4 +1,4 @@
-import { EMFILE, ENFILE } from "../../structs/constants/errno.ts";
+import { EMFILE, ENFILE, ENOBUFS, ENOMEM } from "../../structs/constants/errno.ts";
 import {
   IP_TRANSPARENT,
   IPPROTO_ICMP,
@@ -27,10 +27,13 @@ import {
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 import type { Capability } from "../capabilities.ts";
+import { check } from "../error.ts";
 import { errorName, strerror } from "../sys/errno.ts";
 import { setsockopt, socket } from "../sys/socket.ts";
 import { Descriptor } from "./descriptor.ts";
 
+// What says nothing about the machine, only about this moment.
+const PASSING: ReadonlySet<number> = new Set([EMFILE, ENFILE, ENOBUFS, ENOMEM]);
 const value = new Int32Array(new ArrayBuffer(4));
 
 /**
@@ -90,7 +93,7 @@ function toCapability(result: number): Capability {
 
 function tryOpen(domain: number, type: number, protocol: number): number {
   const result = socket(domain, type | SOCK_CLOEXEC, protocol);
-  if (result < 0 && result !== -EMFILE && result !== -ENFILE) return result;
+  if (result < 0 && !PASSING.has(-result)) return result;
   new Descriptor(result, "socket").close();
   return 0;
 }
@@ -100,5 +103,5 @@ function tryOption(level: number, name: number, to: number): number {
   value[0] = to;
   const result = setsockopt(descriptor.fd, level, name, value);
   descriptor.close();
-  return result;
+  return PASSING.has(-result) ? check(result, "setsockopt") : result;
 }

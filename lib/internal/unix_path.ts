@@ -66,6 +66,7 @@ function removeStaleFile(local: UnixAddress): boolean {
   using place = makePlace(local);
   const { address: temporary } = place;
   using _guard = guardAt(temporary);
+  const guardInode = lstat(temporary)?.ino;
   const [from, to] = [pathOf(temporary), pathOf(local)];
   const result = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE);
   if (result < 0) {
@@ -81,18 +82,26 @@ function removeStaleFile(local: UnixAddress): boolean {
     check(unlink(from), "unlink", { address: local, unix: true });
     removed = true;
   } finally {
-    if (!removed) giveBack(temporary, local);
+    if (!removed) giveBack(temporary, local, guardInode);
   }
   check(unlink(to), "unlink", { address: local, unix: true });
   return true;
 }
 
-// Somebody receives at the file that lies under the temporary name. Its place has our guard, unless
-// it was taken away.
-function giveBack(temporary: UnixAddress, local: UnixAddress): void {
+// The file that lies under the temporary name gets its path back, where our guard is; or nobody, if
+// somebody has removed the guard. Whoever else has bound there meanwhile keeps it.
+function giveBack(
+  temporary: UnixAddress,
+  local: UnixAddress,
+  guardInode: number | undefined,
+): void {
   const [from, to] = [pathOf(temporary), pathOf(local)];
-  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) === 0) unlink(from);
-  else renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) === 0) {
+    unlink(from);
+    return;
+  }
+  const isGuard = lstat(local)?.ino === guardInode;
+  renameat2(AT_FDCWD, from, AT_FDCWD, to, isGuard ? 0 : RENAME_NOREPLACE);
 }
 
 function open(): Descriptor {
