@@ -59,7 +59,7 @@ import {
   requireView,
   toView,
 } from "./internal/arguments.ts";
-import { deadlineAfter, isReady, pauseUntil, waitUntil } from "./internal/deadline.ts";
+import { deadlineAfter, mayBeReady, pauseUntil, waitUntil } from "./internal/deadline.ts";
 import { Descriptor, openError } from "./internal/descriptor.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
 import {
@@ -437,7 +437,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     if (this.#link.shared) return;
     check(getpeername(this.#descriptor.fd, name, nameLength), "getpeername");
     this.#link.peer = name.slice(0, nameLength[0]);
-    if (!isReady(this.#descriptor.fd, POLLIN)) this.#link.onlySender = this.#link.peer;
+    if (!mayBeReady(this.#descriptor.fd, POLLIN)) this.#link.onlySender = this.#link.peer;
   }
 
   // What an earlier peer refused would fail the next call, which has nothing to do with it.

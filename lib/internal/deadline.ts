@@ -98,7 +98,7 @@ function pollOnce(
  * Whether the descriptor may be ready for `events` now: also when the kernel cannot say. Does not
  * consume a pending error.
  */
-export function isReady(fd: number, events: number): boolean {
+export function mayBeReady(fd: number, events: number): boolean {
   pollfd.fd.set(fds, 0, fd);
   pollfd.events.set(fds, 0, events);
   const ready = poll(fds, 0);
