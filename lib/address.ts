@@ -12,7 +12,7 @@ import {
   resolvedBytesOfInet6,
 } from "./inet_address.ts";
 import { describe } from "./internal/arguments.ts";
-import { hashBytes, requireText, sameBytes } from "./internal/sockaddr.ts";
+import { copyBytes, hashBytes, requireText, sameBytes } from "./internal/sockaddr.ts";
 import { bytesOfUnix, isUnixSockaddr, UnixAddress } from "./unix_address.ts";
 
 export { Inet4Address, Inet6Address } from "./inet_address.ts";
@@ -72,10 +72,8 @@ export class RawAddress {
    * @throws {RangeError} too few bytes, or too many
    */
   constructor(bytes: Uint8Array) {
-    if (!(bytes instanceof Uint8Array))
-      throw new TypeError("Cannot make a RawAddress: expected a Uint8Array");
     // Copied first: a subclass can say another length than it has.
-    this.#bytes = new Uint8Array(bytes);
+    this.#bytes = copyBytes(bytes, "a RawAddress");
     const { length } = this.#bytes;
     const minimum = sockaddr.sa_data.offset;
     const maximum = sockaddr_storage.size;
@@ -112,7 +110,7 @@ export class RawAddress {
 
   /** Tells whether the other is a RawAddress with the same bytes. */
   equals(other: unknown): boolean {
-    return other instanceof RawAddress && sameBytes(this.#bytes, other.#bytes);
+    return other instanceof RawAddress && #bytes in other && sameBytes(this.#bytes, other.#bytes);
   }
 
   /** The text that parseAddress reads: "sockaddr:" and the bytes in hexadecimal. */
@@ -208,15 +206,19 @@ export function addressFrom(parts: AddressParts): Address {
   if (parts.family === "unix") return fromUnixParts(parts);
   const { family } = parts as AddressParts;
   throw new TypeError(
-    `Cannot make an address of family ${family}: expected "ipv4", "ipv6" or "unix"`,
+    `Cannot make an address of family ${familyText(family)}: expected "ipv4", "ipv6" or "unix"`,
   );
 }
 
 function fromSockaddr(family: number, hex: string): Address {
-  const address = parseAddress(`sockaddr:${hex}`);
+  const address = parseAddress(`sockaddr:${requireText(hex, "the bytes of a sockaddr")}`);
   if (address instanceof RawAddress && address.family === family) return address;
   if (address instanceof UnixAddress && family === AF_UNIX) return address;
-  throw new TypeError(`Cannot make an address of family ${family} of another's bytes`);
+  throw new TypeError(`Cannot make an address of family ${familyText(family)} of another's bytes`);
+}
+
+function familyText(family: unknown): string {
+  return typeof family === "string" || typeof family === "number" ? `${family}` : describe(family);
 }
 
 function fromUnixParts(parts: AddressParts & { readonly family: "unix" }): UnixAddress {
@@ -252,8 +254,13 @@ export function addressFromBytes(bytes: Uint8Array): Address {
  * zone. Unix addresses: the one without a name, then abstract names, then paths, by their bytes.
  *
  * @returns negative, 0 for equal ones, or positive
+ * @throws {TypeError} one of them is no address
  */
 export function compareAddresses(left: Address, right: Address): number {
+  for (const address of [left, right]) {
+    if (!isAddress(address))
+      throw new TypeError(`Cannot compare ${describe(address)}: expected an address object`);
+  }
   return Buffer.compare(sortKey(left), sortKey(right)) || compareZones(zoneOf(left), zoneOf(right));
 }
 

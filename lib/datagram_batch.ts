@@ -23,7 +23,8 @@ import { msghdr } from "../structs/msghdr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
 import { type Address, addressBytes, sendableLength, toAnyAddress } from "./address.ts";
 import { check } from "./error.ts";
-import { requireInteger, requireView } from "./internal/arguments.ts";
+import { bytesOf } from "./ffi/memory.ts";
+import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
 import { SenderTable } from "./internal/sender_table.ts";
 import { NativeBuffer } from "./native_buffer.ts";
 import { errorName } from "./sys/errno.ts";
@@ -55,6 +56,9 @@ export interface Stopped {
 
 // Set by the class below, for the sockets only. The package does not export them: a descriptor is
 // not checked here.
+
+/** Whether it is a DatagramBatch: what only inherits from one has no memory. */
+export let isBatch: (value: unknown) => value is DatagramBatch;
 
 /**
  * One recvmmsg(2) into the batch. Returns the datagrams received, or `-errno`. `peer` is the
@@ -168,7 +172,7 @@ export class DatagramBatch {
    * @throws {SystemError} `ENOMEM` there is not enough memory
    */
   constructor(options: DatagramBatchOptions = {}) {
-    const { capacity = 64, slotBytes = 2048, peersMax = 4096 } = options;
+    const { capacity = 64, slotBytes = 2048, peersMax = 4096 } = requireOptions(options);
     requireInteger(capacity, 1, UIO_MAXIOV, "the capacity of a DatagramBatch");
     requireInteger(slotBytes, 1, 2 ** 24, "the slotBytes of a DatagramBatch");
     requireInteger(peersMax, 1, 2 ** 20, "the peersMax of a DatagramBatch");
@@ -360,7 +364,7 @@ export class DatagramBatch {
   write(i: number, data: ArrayBufferView | string): void {
     const view = typeof data === "string" ? Buffer.from(data) : data;
     requireView(view, "data");
-    const source = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+    const source = bytesOf(view);
     this.#requireUsable();
     this.setLength(i, source.length);
     this.#memory.set(source, this.offset(i));
@@ -388,10 +392,11 @@ export class DatagramBatch {
    *
    * @param indices rising numbers below `count`
    * @throws {RangeError} they do not rise, or one is not below `count`; nothing is changed
+   * @throws {TypeError} it is no array
    */
   keep(indices: ArrayLike<number>): void {
     this.#requireUsable();
-    const { length } = indices;
+    const length = lengthOf(indices);
     requireInteger(length, 0, this.#count, "the number of kept slots");
     this.#kept ??= new Uint16Array(this.#capacity);
     // Read once and checked before anything moves: reading a caller's object can run the caller's
@@ -454,7 +459,8 @@ export class DatagramBatch {
 
   #requireSlot(i: number): void {
     if (this.#gone()) this.#requireUsable();
-    if (i >>> 0 !== i || i >= this.#capacity)
+    // The type first: a shift of anything but a number runs the caller's code.
+    if (typeof i !== "number" || i >>> 0 !== i || i >= this.#capacity)
       requireInteger(i, 0, this.#capacity - 1, "the index of a slot");
   }
 
@@ -617,6 +623,7 @@ export class DatagramBatch {
   }
 
   static {
+    isBatch = (value): value is DatagramBatch => value instanceof Object && #homes in value;
     receiveInto = (batch, fd, flags, peer) => batch.#receive(fd, flags, peer);
     prepareSend = (batch, first, connected) => batch.#prepareSend(first, connected);
     sendFrom = (batch, fd, from, flags, passOver) => batch.#send(fd, from, flags, passOver);
@@ -647,6 +654,15 @@ function swapWords(words: Int32Array, left: number, right: number): void {
     words[left + i] = words[right + i] as number;
     words[right + i] = word;
   }
+}
+
+// The length of anything like an array, but not of what only inherits from a typed array, or stands for
+// one: that throws something of the engine's.
+function lengthOf(indices: ArrayLike<number>): number {
+  const isTyped = indices instanceof Object.getPrototypeOf(Uint8Array);
+  if (!(indices instanceof Object) || (isTyped && !ArrayBuffer.isView(indices)))
+    throw new TypeError(`Cannot keep ${describe(indices)}: expected an array of indices`);
+  return indices.length;
 }
 
 // Errors of the socket or the device, not of one datagram: the rest would meet them too, and may be

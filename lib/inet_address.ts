@@ -7,7 +7,7 @@ import type { AddressParts } from "./address.ts";
 import { check } from "./error.ts";
 import { requireInteger } from "./internal/arguments.ts";
 import { formatInet4, formatInet6, parseInet4, parseInet6 } from "./internal/inet_text.ts";
-import { hashBytes, requireText, sameBytes, viewOf } from "./internal/sockaddr.ts";
+import { copyBytes, hashBytes, requireText, sameBytes, viewOf } from "./internal/sockaddr.ts";
 import { if_nametoindex } from "./sys/net_if.ts";
 
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
@@ -173,7 +173,7 @@ export class Inet4Address {
 
   /** Tells whether the other is an Inet4Address with the same host and port. */
   equals(other: unknown): boolean {
-    return other instanceof Inet4Address && sameBytes(this.#bytes, other.#bytes);
+    return other instanceof Inet4Address && #bytes in other && sameBytes(this.#bytes, other.#bytes);
   }
 
   /** The text that parseAddress reads: "127.0.0.1:53". */
@@ -406,6 +406,7 @@ export class Inet6Address {
   equals(other: unknown): boolean {
     return (
       other instanceof Inet6Address &&
+      #bytes in other &&
       this.#scopeName === other.#scopeName &&
       sameBytes(this.#bytes, other.#bytes)
     );
@@ -474,7 +475,7 @@ function copySockaddr(
   length: number,
   name: string,
 ): Uint8Array {
-  const bytes = new Uint8Array(source).slice(0, length);
+  const bytes = copyBytes(source, name).slice(0, length);
   if (bytes.length < length || sockaddr.sa_family.get(viewOf(bytes), 0) !== family) {
     throw new TypeError(
       `Cannot make ${name}: expected at least ${length} bytes that start with its family`,

@@ -16,7 +16,7 @@ import {
   toAnyAddress,
 } from "./address.ts";
 import { addressOf, byteLengthOf, bytesOf } from "./ffi/memory.ts";
-import { describe, requireInteger, requireView } from "./internal/arguments.ts";
+import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
 import { recvmsg, sendmsg } from "./sys/socket.ts";
 
 /** What a Message is made of. */
@@ -31,6 +31,9 @@ export interface MessageOptions {
 
 // Set by the class below, for the sockets only. The package does not export them: a descriptor is
 // not checked here.
+
+/** Whether it is a Message: what only inherits from one has no memory. */
+export let isMessage: (value: unknown) => value is Message;
 
 /**
  * One sendmsg(2). Returns the bytes sent, or `-errno`. A connected socket sends to its peer,
@@ -116,7 +119,7 @@ export class Message {
    * @throws {RangeError} there are more than 1024 vectors, or controlBytes is out of range
    */
   constructor(options: MessageOptions = {}) {
-    const { vectors = [], address, controlBytes = 0 } = options;
+    const { vectors = [], address, controlBytes = 0 } = requireOptions(options);
     requireInteger(controlBytes, 0, CONTROL_MAX, "the controlBytes of a Message");
     this.#control = new Uint8Array(new ArrayBuffer(STAMP + controlBytes), STAMP);
     this.#view = new DataView(new ArrayBuffer(VECTORS));
@@ -193,8 +196,10 @@ export class Message {
    *
    * @param bytes 0 to the sum of the vectors' lengths
    * @throws {RangeError} there are fewer bytes
+   * @throws {TypeError} a vector was detached
    */
   advance(bytes: number): void {
+    for (const vector of this.#vectors) requireView(vector, "a vector");
     const lengths = this.#vectors.map(byteLengthOf);
     const total = lengths.reduce((sum, length) => sum + length, 0);
     requireInteger(bytes, 0, total, "the number of bytes sent");
@@ -274,6 +279,7 @@ export class Message {
   }
 
   static {
+    isMessage = (value): value is Message => value instanceof Object && #view in value;
     sendMessageFrom = (message, fd, flags, connected) => message.#send(fd, flags, connected);
     receiveMessageInto = (message, fd, flags, records) => message.#receive(fd, flags, records);
   }

@@ -202,6 +202,7 @@ import {
   SOCK_STREAM,
   SOL_SOCKET,
 } from "../structs/constants/sys_socket.ts";
+import { describe, requireInteger } from "./internal/arguments.ts";
 import {
   bytes,
   CREDENTIALS,
@@ -844,7 +845,11 @@ export const options = Object.freeze({ dump });
  * }
  * ```
  */
-function dump({ descriptor }: HasDescriptor): Record<string, unknown> {
+function dump(socket: HasDescriptor): Record<string, unknown> {
+  if (!(socket instanceof Object))
+    throw new TypeError(`Cannot dump ${describe(socket)}: expected a socket`);
+  const { descriptor } = socket;
+  requireInteger(descriptor, -1, INT_MAX, "a descriptor");
   const domain = getOptionOf(descriptor, SocketOption.domain);
   return dumpOptionsOf(descriptor, domain, getOptionOf(descriptor, SocketOption.type));
 }

@@ -48,7 +48,14 @@ import {
 import { sockaddr } from "../structs/sockaddr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
 import { type Address, addressBytes, addressFromBytes, toAddress } from "./address.ts";
-import { DatagramBatch, prepareSend, receiveInto, sendFrom, waitsFrom } from "./datagram_batch.ts";
+import {
+  type DatagramBatch,
+  isBatch,
+  prepareSend,
+  receiveInto,
+  sendFrom,
+  waitsFrom,
+} from "./datagram_batch.ts";
 import { ClosedError, check, SystemError, type SystemErrorDetails, systemError } from "./error.ts";
 import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import {
@@ -56,6 +63,7 @@ import {
   requireBoolean,
   requireFlags,
   requireInteger,
+  requireOptions,
   requireView,
   toView,
 } from "./internal/arguments.ts";
@@ -77,7 +85,13 @@ import {
   typeOf,
 } from "./internal/parts.ts";
 import { SenderTable } from "./internal/sender_table.ts";
-import { Message, type Records, receiveMessageInto, sendMessageFrom } from "./message.ts";
+import {
+  isMessage,
+  type Message,
+  type Records,
+  receiveMessageInto,
+  sendMessageFrom,
+} from "./message.ts";
 import type { Option } from "./option.ts";
 import { fcntl } from "./sys/fcntl.ts";
 import {
@@ -313,7 +327,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   static create(family: SocketFamily, type: SocketType, options: CreateOptions = {}): Socket {
     const domain = toDomain(family);
     const socketType = toSocketType(type);
-    const { protocol = 0 } = options;
+    const { protocol = 0 } = requireOptions(options);
     requireInteger(protocol, 0, INT_MAX, "a protocol");
     const copy = copyOptions(options, domain);
     const created = new Socket(openParts(domain, socketType, protocol, copy));
@@ -458,7 +472,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     for (let tries = 0; this.tryConnect(peer) === undefined; tries++) {
       // poll(2) does not tell when a Unix listener has room.
       if (this.#domain === AF_UNIX) pauseUntil(deadline, tries, "connect");
-      else waitUntil(this.#descriptor.fd, POLLOUT, deadline, "connect");
+      else waitUntil(this.#descriptor.fd, POLLOUT, deadline, "connect", undefined, tries);
     }
   }
 
@@ -547,10 +561,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   acceptSync(options?: TimeoutOptions): Socket<A, Sender> {
     const deadline = deadlineAfter(options?.timeoutMs);
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const accepted = this.tryAccept();
       if (accepted !== undefined) return accepted;
-      waitUntil(this.#descriptor.fd, POLLIN, deadline, "accept4");
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "accept4", undefined, tries);
     }
   }
 
@@ -738,9 +752,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   sendSync(data: ArrayBufferView | ArrayBuffer | string, options?: WaitOptions): number {
     const bytes = typeof data === "string" ? Buffer.from(data) : data;
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const wait = copyWait(options);
+    const deadline = deadlineAfter(wait?.timeoutMs);
     for (let tries = 0; ; tries++) {
-      const sent = this.trySend(bytes, options);
+      const sent = this.trySend(bytes, wait);
       if (sent !== undefined) return sent;
       this.#waitToSend(deadline, tries, "send", true);
     }
@@ -755,7 +770,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     transferred?: number,
   ): void {
     const polls = toPeer || this.#domain !== AF_UNIX;
-    if (polls) waitUntil(this.#descriptor.fd, POLLOUT, deadline, syscall, transferred);
+    if (polls) waitUntil(this.#descriptor.fd, POLLOUT, deadline, syscall, transferred, tries);
     else pauseUntil(deadline, tries, syscall, transferred);
   }
 
@@ -805,9 +820,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   ): number {
     const bytes = typeof data === "string" ? Buffer.from(data) : data;
     const destination = toAddress(address, this.#domain) as A;
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const wait = copyWait(options);
+    const deadline = deadlineAfter(wait?.timeoutMs);
     for (let tries = 0; ; tries++) {
-      const sent = this.trySendTo(bytes, destination, options);
+      const sent = this.trySendTo(bytes, destination, wait);
       if (sent !== undefined) return sent;
       this.#waitToSend(deadline, tries, "sendto", false);
     }
@@ -847,9 +863,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} as trySendMessage
    */
   sendMessageSync(message: Message, options?: WaitOptions): number {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const wait = copyWait(options);
+    const deadline = deadlineAfter(wait?.timeoutMs);
     for (let tries = 0; ; tries++) {
-      const sent = this.trySendMessage(message, options);
+      const sent = this.trySendMessage(message, wait);
       if (sent !== undefined) return sent;
       this.#waitToSend(deadline, tries, "sendmsg", this.#link.connected);
     }
@@ -902,10 +919,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const deadline = deadlineAfter(options?.timeoutMs);
     const flags = requireFlags(options?.flags, this.#receiveFlags);
     if (flags & MSG_WAITALL) return this.#receiveAll(target, flags, deadline);
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const length = this.tryReceive(target, { flags });
       if (length !== undefined) return length;
-      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv");
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv", undefined, tries);
     }
   }
 
@@ -1013,10 +1030,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   receiveFromSync(target: ArrayBufferView, options?: WaitOptions): ReceivedFrom<Sender> {
     const wait = refuseWaitAll(options);
     const deadline = deadlineAfter(wait?.timeoutMs);
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const received = this.tryReceiveFrom(target, wait);
       if (received !== undefined) return received;
-      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvfrom");
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvfrom", undefined, tries);
     }
   }
 
@@ -1064,10 +1081,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   receiveMessageSync(message: Message, options?: WaitOptions): number {
     const wait = refuseWaitAll(options);
     const deadline = deadlineAfter(wait?.timeoutMs);
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const length = this.tryReceiveMessage(message, wait);
       if (length !== undefined) return length;
-      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvmsg");
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvmsg", undefined, tries);
     }
   }
 
@@ -1165,17 +1182,18 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} as tryReceiveBatch
    */
   receiveBatchSync(batch: DatagramBatch, options?: WaitOptions): number {
-    const deadline = deadlineAfter(options?.timeoutMs);
-    for (;;) {
-      const count = this.tryReceiveBatch(batch, options);
+    const wait = copyWait(options);
+    const deadline = deadlineAfter(wait?.timeoutMs);
+    for (let tries = 0; ; tries++) {
+      const count = this.tryReceiveBatch(batch, wait);
       if (count > 0) return count;
-      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvmmsg");
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recvmmsg", undefined, tries);
     }
   }
 
   // At the end of a seqpacket connection recvmmsg(2) would fill every slot with nothing.
   #requireBatch(batch: DatagramBatch): void {
-    if (!(batch instanceof DatagramBatch))
+    if (!isBatch(batch))
       throw new TypeError("Cannot use this as a batch: expected a DatagramBatch");
     if (this.#type === SOCK_STREAM || this.#type === SOCK_SEQPACKET)
       throw new TypeError(`Cannot use a batch on a ${this.type} socket: expected a datagram one`);
@@ -1184,14 +1202,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   /**
    * Ends one direction of a connection, or both; the socket stays open. After "write" the peer gets
    * what was sent and then the end. After "read" receives give the end once what has come is read;
-   * Linux still takes what comes later.
+   * Linux still takes what comes later. Datagrams have no end: receives then find nothing more.
    *
    * @param direction "read", "write" or "both"
    * @throws {SystemError} `ENOTCONN` there is no connection
    * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html | shutdown(2)}
    */
   shutdown(direction: "read" | "write" | "both"): void {
-    const how = Object.hasOwn(DIRECTIONS, direction) ? DIRECTIONS[direction] : undefined;
+    const isWord = typeof direction === "string" && Object.hasOwn(DIRECTIONS, direction);
+    const how = isWord ? DIRECTIONS[direction] : undefined;
     if (how === undefined) {
       throw new TypeError(
         `Cannot shut down ${describe(direction)}: expected "read", "write" or "both"`,
@@ -1293,16 +1312,21 @@ function isInet(domain: number): boolean {
   return domain === AF_INET || domain === AF_INET6;
 }
 
-// Waiting for all of it can run out of time, and then what has come must be in the caller's hands.
-function refuseWaitAll(options: WaitOptions | undefined): WaitOptions | undefined {
+// Read once: a call that tries again must do the same again, and reading can run the caller's code.
+function copyWait(options: WaitOptions | undefined): WaitOptions | undefined {
   if (!options) return undefined;
   const { flags, timeoutMs } = options;
-  if (typeof flags === "number" && flags & MSG_WAITALL)
-    throw new RangeError("Cannot use MSG_WAITALL here: receiveSync fills a whole target");
   return { flags, timeoutMs };
 }
 
+// Waiting for all of it can run out of time, and then what has come must be in the caller's hands.
+function refuseWaitAll(options: WaitOptions | undefined): WaitOptions | undefined {
+  const wait = copyWait(options);
+  if (typeof wait?.flags === "number" && wait.flags & MSG_WAITALL)
+    throw new RangeError("Cannot use MSG_WAITALL here: receiveSync fills a whole target");
+  return wait;
+}
+
 function requireMessage(message: Message): void {
-  if (!(message instanceof Message))
-    throw new TypeError("Cannot use this as a message: expected a Message");
+  if (!isMessage(message)) throw new TypeError("Cannot use this as a message: expected a Message");
 }

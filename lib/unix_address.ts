@@ -2,7 +2,7 @@ import { AF_UNIX } from "../structs/constants/sys_socket.ts";
 import { sockaddr_un } from "../structs/sockaddr_un.ts";
 import type { AddressParts } from "./address.ts";
 import { describe } from "./internal/arguments.ts";
-import { hashBytes, sameBytes, viewOf } from "./internal/sockaddr.ts";
+import { copyBytes, hashBytes, sameBytes, viewOf } from "./internal/sockaddr.ts";
 
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const NAME = sockaddr_un.sun_path.offset;
@@ -89,7 +89,9 @@ export class UnixAddress {
    */
   static abstract(name: string | Uint8Array): UnixAddress {
     const bytes =
-      typeof name === "string" ? encode(name, "an abstract name") : copy(name, "an abstract name");
+      typeof name === "string"
+        ? encode(name, "an abstract name")
+        : copyBytes(name, "an abstract name");
     if (bytes.length > ABSTRACT_BYTES_MAX) {
       throw new RangeError(
         `Cannot use ${bytes.length} bytes as an abstract name: expected 0 to ${ABSTRACT_BYTES_MAX}`,
@@ -106,7 +108,7 @@ export class UnixAddress {
    * @throws {RangeError} the path is too long
    */
   static fromPath(bytes: Uint8Array): UnixAddress {
-    return new UnixAddress(sockaddrOfPath(copy(bytes, "a path")));
+    return new UnixAddress(sockaddrOfPath(copyBytes(bytes, "a path")));
   }
 
   /**
@@ -176,7 +178,7 @@ export class UnixAddress {
 
   /** Tells whether the other is a UnixAddress with the same name of the same kind. */
   equals(other: unknown): boolean {
-    return other instanceof UnixAddress && sameBytes(this.#bytes, other.#bytes);
+    return other instanceof UnixAddress && #bytes in other && sameBytes(this.#bytes, other.#bytes);
   }
 
   /**
@@ -240,7 +242,7 @@ function nameOf(bytes: Uint8Array): Uint8Array {
 
 // Equal addresses have equal bytes: a path ends where the kernel stops reading it.
 function canonical(source: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(source);
+  const bytes = copyBytes(source, "a UnixAddress");
   if (!isUnixSockaddr(bytes)) {
     const lengths = `${NAME} to ${sockaddr_un.size}`;
     throw new TypeError(
@@ -282,9 +284,4 @@ function decode(name: Uint8Array): string | undefined {
   const text = Buffer.from(name).toString();
   // What is not UTF-8 becomes U+FFFD and does not come back.
   return sameBytes(Buffer.from(text), name) ? text : undefined;
-}
-
-function copy(bytes: Uint8Array, what: string): Uint8Array {
-  if (bytes instanceof Uint8Array) return new Uint8Array(bytes);
-  throw new TypeError(`Cannot use ${describe(bytes)} as ${what}: expected a Uint8Array`);
 }

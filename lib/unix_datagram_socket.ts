@@ -1,6 +1,6 @@
 import { AF_UNIX, SOCK_DGRAM } from "../structs/constants/sys_socket.ts";
 import { toAddress } from "./address.ts";
-import { requireBoolean, requireInteger } from "./internal/arguments.ts";
+import { requireBoolean, requireInteger, requireOptions } from "./internal/arguments.ts";
 import {
   adoptParts,
   copyOptions,
@@ -91,7 +91,7 @@ export class UnixDatagramSocket extends Socket<UnixAddress, UnixAddress> {
     options: UnixBindOptions = {},
   ): UnixDatagramSocket {
     const local = toAddress(address, AF_UNIX) as UnixAddress;
-    const { mode, removeStale = false } = options;
+    const { mode, removeStale = false } = requireOptions(options);
     if (mode !== undefined) requireInteger(mode, 0, 0o777, "a mode");
     requireBoolean(removeStale, "removeStale");
     if (!local.isPath && (mode !== undefined || removeStale))

@@ -36,6 +36,13 @@ export function requireView(view: ArrayBufferView, name: string): void {
   if (isDetached(buffer)) throw detached(name);
 }
 
+/** Returns the options of a call, and refuses what has no properties. */
+export function requireOptions<Options>(options: Options): Options {
+  if (options instanceof Object || (typeof options === "object" && options !== null))
+    return options;
+  throw new TypeError(`Cannot use ${describe(options)} as options: expected an object`);
+}
+
 /** Throws a TypeError unless the value is a boolean. */
 export function requireBoolean(value: unknown, name: string): void {
   if (typeof value === "boolean") return;

@@ -1,5 +1,4 @@
 import { EINTR } from "../../structs/constants/errno.ts";
-import { POLLERR, POLLHUP } from "../../structs/constants/poll.ts";
 import { pollfd } from "../../structs/pollfd.ts";
 import { check, TimeoutError } from "../error.ts";
 import { poll } from "../sys/poll.ts";
@@ -9,8 +8,9 @@ const POLL_MS_MAX = 2 ** 31 - 1;
 const PAUSE_MS_MAX = 10;
 /** poll(2): negative descriptors are ignored. */
 const NOBODY = -1;
-// The last wait that ended with an error or an end.
-const failing = { fd: NOBODY, deadline: 0 };
+/** Wake-ups for nothing that are let pass, and how soon a wait ends that was none. */
+const TRIES_MAX = 8;
+const AT_ONCE_MS = 0.05;
 
 /**
  * Checks a `timeoutMs` and turns it into a deadline on the monotonic clock. Undefined and Infinity
@@ -37,6 +37,9 @@ const fds = new DataView(new ArrayBuffer(pollfd.size));
  * Blocks the thread until the descriptor is ready for `events` or has an error to report.
  * Interruptions by signals do not move the deadline.
  *
+ * @param tries how often the call that waits was woken for nothing. What stays ready and gives
+ * nothing, as a datagram socket that was shut down, or errors that nobody reads, must not make a loop
+ * without pause.
  * @throws {TimeoutError} naming `syscall`, when the deadline passes first
  */
 export function waitUntil(
@@ -45,17 +48,13 @@ export function waitUntil(
   deadline: number,
   syscall: string,
   transferred?: number,
+  tries = 0,
 ): void {
   for (;;) {
-    const ready = pollOnce(fd, events, deadline, POLL_MS_MAX, syscall, transferred);
-    if (ready === 0) continue;
-    // The call that follows learns of an error or an end, once. One that is still there after it, as
-    // a queue of errors that nobody reads is, must not make a loop without pause.
-    const isFailing = (pollfd.revents.get(fds, 0) & (POLLERR | POLLHUP)) !== 0;
-    if (isFailing && failing.fd === fd && failing.deadline === deadline)
-      pollOnce(NOBODY, 0, deadline, 1, syscall, transferred);
-    failing.fd = isFailing ? fd : NOBODY;
-    failing.deadline = deadline;
+    const started = tries < TRIES_MAX ? 0 : performance.now();
+    if (pollOnce(fd, events, deadline, POLL_MS_MAX, syscall, transferred) === 0) continue;
+    if (tries < TRIES_MAX || performance.now() - started > AT_ONCE_MS) return;
+    pauseUntil(deadline, tries - TRIES_MAX, syscall, transferred);
     return;
   }
 }

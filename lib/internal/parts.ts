@@ -54,7 +54,7 @@ import {
   socket,
   socketpair,
 } from "../sys/socket.ts";
-import { requireBoolean, requireInteger } from "./arguments.ts";
+import { requireBoolean, requireInteger, requireOptions } from "./arguments.ts";
 import { Descriptor, isOwned } from "./descriptor.ts";
 
 /** What a socket is made of: an open descriptor, and what the kernel says of it. */
@@ -145,7 +145,7 @@ function nameIn(names: Readonly<Record<string, number>>, constant: number): stri
 /** Reads options once, and checks them before anything is opened. */
 export function copyOptions(options: SocketOptions, domain: number): SocketOptions {
   const { receiveBufferBytes, sendBufferBytes, reuseAddress, reusePort, broadcast, configure } =
-    options;
+    requireOptions(options);
   let { ipv6Only } = options;
   for (const [key, bytes] of Object.entries({ receiveBufferBytes, sendBufferBytes }))
     if (bytes !== undefined) requireInteger(bytes, 1, INT_MAX, key);
@@ -230,9 +230,9 @@ function stamp(fd: number, domain: number, type: number): void {
 
 /** Opens two sockets that are connected with each other. */
 export function openPair(options: PairOptions): readonly [Parts, Parts] {
-  const domain = toDomain(options.family ?? "unix");
-  const type = toSocketType(options.type ?? "stream");
-  const { protocol = 0 } = options;
+  const { family = "unix", type: typeName = "stream", protocol = 0 } = requireOptions(options);
+  const domain = toDomain(family);
+  const type = toSocketType(typeName);
   requireInteger(protocol, 0, INT_MAX, "a protocol");
   const flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
   const result = socketpair(domain, type | flags, protocol, pair);
@@ -278,7 +278,7 @@ export interface Kind {
  */
 export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Parts {
   requireInteger(fd, 0, INT_MAX, "a descriptor");
-  const { own = false } = options;
+  const { own = false } = requireOptions(options);
   requireBoolean(own, "own");
   const domain = readInt(fd, SO_DOMAIN);
   const type = readInt(fd, SO_TYPE);

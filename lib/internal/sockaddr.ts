@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { describe } from "./arguments.ts";
+import { bytesOf } from "../ffi/memory.ts";
+import { describe, requireView } from "./arguments.ts";
 import { halfSipHash } from "./half_sip_hash.ts";
 
 /** The bytes for the accessors of a struct. */
@@ -21,6 +22,14 @@ export function hashBytes(bytes: Uint8Array): number {
   const words = new Int32Array(Math.ceil(bytes.length / 4));
   new Uint8Array(words.buffer).set(bytes);
   return halfSipHash(words, 0, words.length) >>> 0;
+}
+
+/** Copies bytes that a caller gives, and refuses what only looks like them. */
+export function copyBytes(source: unknown, name: string): Uint8Array {
+  if (!(source instanceof Uint8Array && ArrayBuffer.isView(source)))
+    throw new TypeError(`Cannot use ${describe(source)} as ${name}: expected a Uint8Array`);
+  requireView(source, name);
+  return bytesOf(source).slice();
 }
 
 /** Returns the text of an address, or of a part of it, and refuses what is no string. */
