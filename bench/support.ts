@@ -194,14 +194,28 @@ export function print(lines: readonly Line[], options: Options): void {
 
 function printTable(lines: readonly Line[]): void {
   const table = new CliTable({
-    head: ["case", "bytes", "peer", "ns", "min", "max", "ours ÷ peer", "min", "max", "lost", ""],
+    head: [
+      "case",
+      "bytes",
+      "batch",
+      "peer",
+      "ns",
+      "min",
+      "max",
+      "ours ÷ peer",
+      "min",
+      "max",
+      "lost",
+      "",
+    ],
     style: { head: [], border: [], compact: true },
-    colAligns: ["left", "right", "left", ...Array<"right">(7).fill("right"), "left"],
+    colAligns: ["left", "right", "right", "left", ...Array<"right">(7).fill("right"), "left"],
   });
   for (const line of lines) {
     table.push([
       line.case,
       line.bytes ?? "",
+      line.batch ?? "",
       line.peer,
       line.ns,
       line.ns_min,

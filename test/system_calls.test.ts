@@ -38,6 +38,7 @@ const missing = requires("strace") ?? requires("gcc");
 for (const [file, calls] of [
   ["udp_batch.ts", ["sendmmsg", "recvmmsg"]],
   ["udp_single.ts", ["sendto", "recvfrom"]],
+  ["unix_datagram.ts", ["sendmmsg", "recvmmsg", "sendto", "recvfrom"]],
 ] as const) {
   testIf(missing)(
     `bench/${file} makes the system calls of its C peer, within 2 %`,

@@ -1,15 +1,25 @@
-import { DatagramBatch, Inet4Address, TimeoutError, UdpSocket } from "bun-sockets";
+import {
+  DatagramBatch,
+  Inet4Address,
+  type Socket,
+  TimeoutError,
+  UdpSocket,
+  UnixAddress,
+  UnixDatagramSocket,
+} from "bun-sockets";
 import { type Counts, GROUP, type Peer, SLOT_BYTES } from "../support.ts";
 
 /** How the datagrams travel: in one call for 64 or one call for each, with or without an address. */
 export interface Path {
   readonly batch: 64 | 1;
   readonly connected: boolean;
+  /** Over loopback, or from one Unix socket to another. Default "udp". */
+  readonly kind?: "udp" | "unix";
 }
 
-/** Two sockets on loopback, and ours moving groups of 64 datagrams from one to the other. */
+/** Two sockets of this machine, and ours moving groups of 64 datagrams from one to the other. */
 export function bunSockets(path: Path, bytes: number): Peer & { sockets: Sockets } {
-  const sockets = openSockets(path.connected);
+  const sockets = path.kind === "unix" ? openUnix(path.connected) : openUdp(path.connected);
   const { sender, receiver } = sockets;
   const source = new DatagramBatch({ capacity: GROUP, slotBytes: SLOT_BYTES });
   const target = new DatagramBatch({ capacity: GROUP, slotBytes: SLOT_BYTES });
@@ -34,17 +44,29 @@ export function bunSockets(path: Path, bytes: number): Peer & { sockets: Sockets
 }
 
 export interface Sockets {
-  readonly sender: UdpSocket;
-  readonly receiver: UdpSocket;
+  readonly sender: Socket;
+  readonly receiver: Socket;
 }
 
-function openSockets(connected: boolean): Sockets {
+function openUdp(connected: boolean): Sockets {
   const receiver = UdpSocket.bind(Inet4Address.loopback);
   const sender = UdpSocket.bind(Inet4Address.loopback);
   if (connected) {
     sender.connectSync(receiver.localAddress);
     receiver.connectSync(sender.localAddress);
   }
+  return { sender, receiver };
+}
+
+function openUnix(connected: boolean): Sockets {
+  if (connected) {
+    const [sender, receiver] = UnixDatagramSocket.pair();
+    return { sender, receiver };
+  }
+  const receiver = UnixDatagramSocket.bind(UnixAddress.unnamed);
+  const sender = UnixDatagramSocket.bind(UnixAddress.unnamed);
+  // Only strangers are held to net.unix.max_dgram_qlen: the receiver's peer may fill its buffer.
+  receiver.connectSync(sender.localAddress);
   return { sender, receiver };
 }
 
@@ -122,11 +144,11 @@ function runSingle(
   return { datagrams: groups * GROUP, sendNs: sendMs * 1e6, receiveNs: receiveMs * 1e6, lost, sum };
 }
 
-function waitForBatch(receiver: UdpSocket, target: DatagramBatch): number {
+function waitForBatch(receiver: Socket, target: DatagramBatch): number {
   return orTimeout(() => receiver.receiveBatchSync(target, { timeoutMs: 100 }), 0);
 }
 
-function waitForOne(receiver: UdpSocket, buffer: Uint8Array): number {
+function waitForOne(receiver: Socket, buffer: Uint8Array): number {
   return orTimeout(() => receiver.receiveSync(buffer, { timeoutMs: 100 }), -1);
 }
 

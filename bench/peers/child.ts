@@ -55,3 +55,30 @@ export function node(batch: number, bytes: number): Peer | undefined {
   const path = Bun.which("node");
   return path ? child("node", [path, file("dgram.mjs")], batch, bytes) : undefined;
 }
+
+/**
+ * The npm package unix-dgram under Node: Unix datagrams, which neither Node nor Bun has. It is
+ * compiled when it is installed, so it is no dependency of ours: undefined where it cannot be
+ * loaded. See unix_dgram/package.json.
+ */
+export function unixDgram(connected: boolean, bytes: number): Peer | undefined {
+  const path = Bun.which("node");
+  if (path === null || !hasUnixDgram()) return undefined;
+  const how = connected ? "connected" : "addressed";
+  return child("node", [path, file("unix_dgram/peer.mjs"), how], 1, bytes);
+}
+
+let loads: boolean | undefined;
+
+/** Whether Node is here, and can load the npm package unix-dgram. */
+export function hasUnixDgram(): boolean {
+  loads ??= canLoadUnixDgram();
+  return loads;
+}
+
+function canLoadUnixDgram(): boolean {
+  const path = Bun.which("node");
+  if (path === null) return false;
+  const load = [path, "--eval", 'require("unix-dgram")'];
+  return Bun.spawnSync(load, { cwd: file("unix_dgram"), stderr: "ignore" }).success;
+}

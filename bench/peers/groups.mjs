@@ -24,7 +24,7 @@ export function serveRounds(send, close) {
   let lost = 0;
   let sum = 0;
   let sendMs = 0;
-  let start = 0;
+  let steps = 0;
   let begun = 0;
   let waiting;
   let report;
@@ -38,12 +38,14 @@ export function serveRounds(send, close) {
       return;
     }
     arrived = 0;
-    start = performance.now();
+    steps++;
+    const start = performance.now();
     send();
     sendMs += performance.now() - start;
   }
 
   function received(payload) {
+    steps++;
     sum += payload[0] + payload[payload.length - 1];
     if (++arrived === GROUP) next();
   }
@@ -57,11 +59,15 @@ export function serveRounds(send, close) {
     report = (counts) => {
       process.stdout.write(`${JSON.stringify({ ...counts, datagrams: groups * GROUP })}\n`);
     };
-    // A group that is not whole 100 ms after it was sent has lost datagrams.
+    // A group that nothing was sent or received of between two looks has lost the rest. Time alone
+    // does not tell: after a pause of the whole process what has come waits to be received.
+    let seen = 0;
     waiting = setInterval(() => {
-      if (performance.now() - start < 100) return;
-      lost += GROUP - arrived;
-      next();
+      if (steps === seen) {
+        lost += GROUP - arrived;
+        next();
+      }
+      seen = steps;
     }, 50);
     next();
   });
