@@ -20,9 +20,10 @@ const VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] as const;
  * The variables that announce them are removed from `process.env`, so that a second call, and the
  * programs that this one starts, do not take them again.
  *
- * @returns none when this program was not started that way
+ * @returns none when this program was not started that way, and none in a Worker
  * @throws {RangeError} LISTEN_FDS is no count
- * @throws {SystemError} `EBADF` an announced descriptor is not open; the variables stay
+ * @throws {SystemError} `EBADF` an announced descriptor is not open (or has become one of Bun's own,
+ * which nothing tells: `adopt` refuses what is no socket); the variables stay
  * @see {@link https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html | sd_listen_fds(3)}
  *
  * @example The socket of a unit, or one of our own
@@ -38,8 +39,10 @@ const VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] as const;
  */
 export function listenFds(): ListenFd[] {
   const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "" } = process.env;
-  // They may have been meant for the program that started this one.
-  if (LISTEN_FDS === undefined || Number(LISTEN_PID) !== process.pid) return [];
+  // They may have been meant for the program that started this one. And a Worker has an environment
+  // of its own, in which they stand however often they were taken.
+  if (LISTEN_FDS === undefined || Number(LISTEN_PID) !== process.pid || !Bun.isMainThread)
+    return [];
   if (!/^\d{1,6}$/.test(LISTEN_FDS))
     throw new RangeError(
       `Cannot use ${JSON.stringify(LISTEN_FDS)} as LISTEN_FDS: expected a count`,

@@ -39,7 +39,7 @@ const KIND: Kind = {
 /**
  * Datagrams between processes of one machine: reliable, in order, under a path or an abstract name.
  * A sender waits, or is told that there is no room, when the queue of the receiver is full
- * (sysctl net.unix.max_dgram_qlen, by default 10 datagrams, or 512 since Linux 6.x).
+ * (sysctl net.unix.max_dgram_qlen, 10 datagrams unless somebody has raised it).
  *
  * A socket that is not bound has no name, and nobody can answer it: bind it to
  * `UnixAddress.unnamed` for a name that the kernel chooses. Closing leaves the file of a path.

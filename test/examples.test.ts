@@ -7,7 +7,7 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { syslog_udp, udp_echo } from "./support/example_runs.ts";
+import { sd_notify, syslog_udp, syslog_unix, udp_echo } from "./support/example_runs.ts";
 import { requires, testIf } from "./support/require.ts";
 
 const folder = join(import.meta.dir, "../examples");
@@ -16,7 +16,9 @@ const TIMEOUT_MS = 60_000;
 
 // Every example has a row: the commands it needs, and the function that runs it and looks at it.
 const EXAMPLES: Record<string, { needs: readonly string[]; run: () => Promise<void> }> = {
+  "sd_notify.ts": { needs: ["python3", "systemd-notify"], run: sd_notify },
   "syslog_udp.ts": { needs: ["logger"], run: syslog_udp },
+  "syslog_unix.ts": { needs: ["logger"], run: syslog_unix },
   "udp_echo.ts": { needs: ["socat"], run: udp_echo },
 };
 
