@@ -13,7 +13,7 @@ import {
   SOCK_NONBLOCK,
 } from "../../structs/constants/sys_socket.ts";
 import { sockaddr_un } from "../../structs/sockaddr_un.ts";
-import { check, SystemError, systemError } from "../error.ts";
+import { check, SystemError, type SystemErrorDetails, systemError } from "../error.ts";
 import type { Socket } from "../socket.ts";
 import { bind, connect, socket } from "../sys/socket.ts";
 import { chmod, fchmod } from "../sys/stat.ts";
@@ -66,42 +66,60 @@ function removeStaleFile(local: UnixAddress): boolean {
   using place = makePlace(local);
   const { address: temporary } = place;
   using _guard = guardAt(temporary);
-  const guardInode = lstat(temporary)?.ino;
   const [from, to] = [pathOf(temporary), pathOf(local)];
+  const details = { address: local, unix: true };
+  const guardInode = inodeOf(from);
   const result = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE);
   if (result < 0) {
     unlink(from);
     // Where the file is gone already, nothing is in the way.
-    if (result !== -ENOENT) check(result, "renameat2", { address: local, unix: true });
+    if (result !== -ENOENT) check(result, "renameat2", details);
     return true;
   }
   // Whatever goes wrong from here on, both get their places back.
   let removed = false;
   try {
     if (!isStale(temporary, probe)) return false;
-    check(unlink(from), "unlink", { address: local, unix: true });
+    check(unlink(from), "unlink", details);
     removed = true;
   } finally {
-    if (!removed) giveBack(temporary, local, guardInode);
+    if (!removed) giveBack(from, to, guardInode);
   }
-  check(unlink(to), "unlink", { address: local, unix: true });
+  return removeGuard(from, to, guardInode, details);
+}
+
+// Moved aside before it is looked at, so that it is nobody else's that is removed: somebody may have
+// removed the guard and bound to the path himself.
+function removeGuard(
+  from: Uint8Array,
+  to: Uint8Array,
+  guardInode: number | undefined,
+  details: SystemErrorDetails,
+): boolean {
+  const moved = renameat2(AT_FDCWD, to, AT_FDCWD, from, RENAME_NOREPLACE);
+  if (moved === -ENOENT) return true;
+  check(moved, "renameat2", details);
+  if (inodeOf(from) !== guardInode) {
+    renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+    return false;
+  }
+  const removed = unlink(from);
+  // Nobody is to find a file of ours there, also where that has failed.
+  if (removed < 0) unlink(from);
+  check(removed, "unlink", details);
   return true;
 }
 
-// The file that lies under the temporary name gets its path back, where our guard is; or nobody, if
-// somebody has removed the guard. Whoever else has bound there meanwhile keeps it.
-function giveBack(
-  temporary: UnixAddress,
-  local: UnixAddress,
-  guardInode: number | undefined,
-): void {
-  const [from, to] = [pathOf(temporary), pathOf(local)];
-  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) === 0) {
-    unlink(from);
+// The file that lies under the temporary name gets its path back, where our guard is. If somebody
+// has bound there meanwhile, he keeps it.
+function giveBack(from: Uint8Array, to: Uint8Array, guardInode: number | undefined): void {
+  if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) < 0) {
+    const isGuard = inodeOf(to) === guardInode;
+    renameat2(AT_FDCWD, from, AT_FDCWD, to, isGuard ? 0 : RENAME_NOREPLACE);
     return;
   }
-  const isGuard = lstat(local)?.ino === guardInode;
-  renameat2(AT_FDCWD, from, AT_FDCWD, to, isGuard ? 0 : RENAME_NOREPLACE);
+  if (inodeOf(from) === guardInode) unlink(from);
+  else renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE);
 }
 
 function open(): Descriptor {
@@ -120,12 +138,18 @@ function guardAt(address: UnixAddress): Descriptor {
 // Whether the path is a socket's file and nobody has it open. connect(2) is refused by a stale file
 // whatever its type was, but also by a file of another kind.
 function isStale(address: UnixAddress, probe: Descriptor): boolean {
-  return lstat(address)?.isSocket() === true && connect(probe.fd, address.bytes) === -ECONNREFUSED;
+  return (
+    lstat(pathOf(address))?.isSocket() === true &&
+    connect(probe.fd, address.bytes) === -ECONNREFUSED
+  );
 }
 
-function lstat(address: UnixAddress) {
-  const path = Buffer.from(address.nameBytes);
-  return fs().lstatSync(path, { throwIfNoEntry: false });
+function lstat(path: Uint8Array) {
+  return fs().lstatSync(Buffer.from(path.subarray(0, -1)), { throwIfNoEntry: false });
+}
+
+function inodeOf(path: Uint8Array): number | undefined {
+  return lstat(path)?.ino;
 }
 
 function fs() {
@@ -154,6 +178,7 @@ function makePlace(local: UnixAddress): Place {
   };
 }
 
+/** The path as C takes it, with its NUL. */
 function pathOf(address: UnixAddress): Uint8Array {
   return Buffer.concat([address.nameBytes, new Uint8Array(1)]);
 }

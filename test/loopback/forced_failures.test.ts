@@ -406,7 +406,9 @@ const open4 = () => UdpSocket.open("ipv4");
 const bind4 = () => UdpSocket.bind("127.0.0.1:0");
 const bindUnix = () => UnixDatagramSocket.bind(UnixAddress.unnamed);
 const OPENS = { opens: true };
-const ONLY_SOCKET = { isMeant: ([path]: readonly unknown[]) => `${path}`.includes("/socket") };
+const ONLY_TEMPORARY = {
+  isMeant: ([path]: readonly unknown[]) => /\/\.[0-9a-f]{8}/.test(`${path}`),
+};
 
 function adopting(own: boolean): () => Case {
   return () => {
@@ -742,7 +744,7 @@ const USES: readonly Use[] = [
 
   ["fchmod", "UnixDatagramSocket.bind with mode", bindWithMode, "made"],
   ["chmod", "UnixDatagramSocket.bind with mode", bindWithMode, "made"],
-  ["unlink", "UnixDatagramSocket.bind with removeStale", onStale, "made", {}, ONLY_SOCKET],
+  ["unlink", "UnixDatagramSocket.bind with removeStale", onStale, "made", {}, ONLY_TEMPORARY],
   [
     "syscall",
     "UnixDatagramSocket.bind with removeStale",
