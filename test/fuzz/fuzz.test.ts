@@ -1,0 +1,134 @@
+/**
+ * The whole public surface under good, bad and hostile arguments, in a child process: a crash is a
+ * failure, with the seed that repeats it. `FUZZ_SEED=17 bun test test/fuzz` chooses the seed,
+ * `FUZZ_CALLS=1000000` makes a longer run of it.
+ *
+ * @module
+ */
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { namespaceCommand } from "./child.ts";
+import type { Counts } from "./harness.ts";
+import { EACH_WAY_MIN, NEVER_OK, NEVER_REFUSED, REACHED_MIN, reasonOf } from "./limits.ts";
+
+// What `EACH_WAY_MIN` takes, with so much room that no seed falls short of it.
+const CALLS = 190_000;
+const CALLS_MIN = 100_000;
+const CALLS_SLOW = 5_000;
+const TIMEOUT_MS = 5 * 60_000;
+
+interface Report {
+  readonly seed: number;
+  readonly seconds: number;
+  readonly nested: number;
+  readonly sprung: number;
+  readonly faults: number;
+  readonly descriptors: { readonly before: object; readonly after: object };
+  readonly entries: Readonly<Record<string, Counts>>;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "bun-sockets-fuzz-run-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const { command, missing } = namespaceCommand();
+const where = missing ? ` (no network namespace of its own: ${missing})` : "";
+
+/** Runs the program and returns its report, or throws how it ended and how to see that again. */
+async function run(calls: number, env: Record<string, string>): Promise<Report> {
+  const { FUZZ_SEED, FUZZ_CALLS } = process.env;
+  const seed = FUZZ_SEED ?? `${Math.floor(Math.random() * 2 ** 31)}`;
+  const progress = join(folder, seed);
+  const program = join(import.meta.dir, "program.ts");
+  const values = ["--seed", seed, "--calls", FUZZ_CALLS ?? `${calls}`];
+  const child = Bun.spawn(
+    [...command, process.execPath, program, ...values, "--progress", progress],
+    {
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: TIMEOUT_MS,
+      killSignal: "SIGKILL",
+    },
+  );
+  const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  const exitCode = await child.exited;
+  if (exitCode === 0) return JSON.parse(output);
+  const ending = child.signalCode ?? `exit code ${exitCode}`;
+  const variables = Object.entries(env).map(([key, value]) => `${key}=${value} `);
+  throw new Error(
+    `${ending} at ${readFileSync(progress, "utf8").trim()}\n${errors}\n` +
+      `Again: ${variables.join("")}bun test/fuzz/program.ts ${values.join(" ")}`,
+  );
+}
+
+function total(report: Report, way: keyof Counts): number {
+  return Object.values(report.entries).reduce((sum, counts) => sum + counts[way], 0);
+}
+
+/** Members that ended too rarely in a way that they have. */
+function tooFew(
+  { entries }: Report,
+  way: "ok" | "refused",
+  impossible: typeof NEVER_OK,
+): Record<string, number> {
+  const few = Object.entries(entries)
+    .filter(([key, counts]) => counts[way] < EACH_WAY_MIN && !reasonOf(key, impossible))
+    .map(([key, counts]) => [key, counts[way]]);
+  return Object.fromEntries(few);
+}
+
+function summary(report: Report): string {
+  const least = (way: "ok" | "refused", impossible: typeof NEVER_OK) => {
+    const possible = Object.entries(report.entries).filter(([key]) => !reasonOf(key, impossible));
+    const [key, counts] = possible.sort(([, a], [, b]) => a[way] - b[way])[0] ?? ["", undefined];
+    return `${counts?.[way]} ${key}`;
+  };
+  const ways = (["ok", "refused", "foreign", "passed", "waited", "reached"] as const).map(
+    (way) => `${total(report, way)} ${way}`,
+  );
+  return (
+    `seed ${report.seed}: ${total(report, "calls")} calls of ${Object.keys(report.entries).length} ` +
+    `members in ${report.seconds.toFixed(1)} s: ${ways.join(", ")}; ${report.nested} from inside ` +
+    `of others, ${report.sprung} traps sprung, ${report.faults} failed by hand. Least returned: ` +
+    `${least("ok", NEVER_OK)}; least refused: ${least("refused", NEVER_REFUSED)}`
+  );
+}
+
+test(
+  `no call of the public surface crashes, leaks or touches what is not its own${where}`,
+  async () => {
+    const report = await run(CALLS, {});
+    console.log(summary(report));
+    expect(total(report, "calls")).toBeGreaterThanOrEqual(CALLS_MIN);
+    expect(total(report, "reached") / total(report, "calls")).toBeGreaterThanOrEqual(REACHED_MIN);
+    expect(tooFew(report, "ok", NEVER_OK)).toEqual({});
+    expect(tooFew(report, "refused", NEVER_REFUSED)).toEqual({});
+    expect(report.descriptors.after).toEqual(report.descriptors.before);
+    expect(report.nested).toBeGreaterThan(EACH_WAY_MIN);
+    expect(report.faults).toBeGreaterThan(EACH_WAY_MIN);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  `nor when the engine collects at every turn${where}`,
+  async () => {
+    const report = await run(CALLS_SLOW, { BUN_JSC_slowPathAllocsBetweenGCs: "20" });
+    console.log(summary(report));
+    expect(total(report, "calls")).toBeGreaterThanOrEqual(CALLS_SLOW);
+    expect(total(report, "reached") / total(report, "calls")).toBeGreaterThanOrEqual(REACHED_MIN);
+    expect(report.descriptors.after).toEqual(report.descriptors.before);
+  },
+  TIMEOUT_MS,
+);
+
+describe("limits.ts", () => {
+  test.each([
+    ["ok", NEVER_OK],
+    ["refused", NEVER_REFUSED],
+  ])("says of each way that does not exist (%s) for which members", async (_, impossible) => {
+    const { entries } = await import("./surface.ts");
+    const idle = impossible.filter(({ members }) => !entries.some(({ key }) => members.test(key)));
+    expect(idle).toEqual([]);
+  });
+});

@@ -1,0 +1,109 @@
+/**
+ * Calls the whole public surface in sequences that fast-check draws, with good, bad and hostile
+ * arguments, and prints what became of the calls as JSON.
+ *
+ *     bun test/fuzz/program.ts --seed 1 --calls 100000
+ *     bun test/fuzz/program.ts --seed 1 --sequence 17
+ *
+ *     bun test/fuzz/program.ts --seed 1 --calls 100000 --survey
+ *
+ * The second form runs one sequence of the first again; the third goes on after a failure, and lists all. Run it in a network namespace of its own
+ * (`unshare -rn`, loopback up): then nothing that it sends can leave, whatever it finds.
+ *
+ * @module
+ */
+
+import { dlopen } from "bun:ffi";
+import { openSync, writeSync } from "node:fs";
+import { parseArgs } from "node:util";
+import fc from "fast-check";
+import { Failure } from "./failure.ts";
+import { withoutMember, withoutRow } from "./good.ts";
+import { descriptorKinds, Harness, type Step } from "./harness.ts";
+import { faultCount, install } from "./kernel.ts";
+import { NEVER_REFUSED, reasonOf } from "./limits.ts";
+import { entries } from "./surface.ts";
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: "string", default: `${Date.now() % 2 ** 31}` },
+    calls: { type: "string", default: "100000" },
+    sequence: { type: "string" },
+    progress: { type: "string" },
+    survey: { type: "boolean", default: false },
+  },
+});
+const seed = Number(values.seed);
+const SEQUENCE_MAX = 80;
+const DRAWN = 16;
+const CALL_SECONDS = 10;
+
+// SIGALRM ends the process when a call does not come back.
+const { symbols } = dlopen("libc.so.6", { alarm: { args: ["u32"], returns: "u32" } });
+const progressFd = values.progress === undefined ? undefined : openSync(values.progress, "w");
+
+/** Tells where it is, for whoever finds it dead. */
+function progress(text: string): void {
+  symbols.alarm(CALL_SECONDS);
+  if (progressFd !== undefined) writeSync(progressFd, `seed ${seed}, ${text}`.padEnd(200), 0);
+}
+
+const missing = withoutRow(entries);
+if (missing.length > 0) throw new Error(`No good arguments for ${missing.join(", ")}: see good.ts`);
+const spare = withoutMember(entries);
+if (spare.length > 0) throw new Error(`Good arguments for what is not there: ${spare.join(", ")}`);
+
+install();
+const harness = new Harness(progress, values.survey);
+// What can end in more ways, and has more state, is called more often.
+const weighted = entries.flatMap(({ key }, index) =>
+  Array.from({ length: reasonOf(key, NEVER_REFUSED) === undefined ? 5 : 2 }, () => index),
+);
+const step: fc.Arbitrary<Step> = fc.record({
+  entry: fc.nat({ max: weighted.length - 1 }).map((at) => weighted[at] as number),
+  way: fc.nat({ max: 99 }),
+  drawn: fc.array(fc.nat(), { minLength: DRAWN, maxLength: DRAWN }),
+});
+// They are half as long on average; a few more, so that there are enough calls.
+const sequences = Math.ceil((Number(values.calls) / SEQUENCE_MAX) * 2 * 1.05) + 5;
+let sequence = Number(values.sequence ?? 0);
+const run = fc.asyncProperty(
+  fc.array(step, { minLength: 1, maxLength: SEQUENCE_MAX, size: "max" }),
+  async (steps) => harness.run(`sequence ${sequence++}`, steps),
+);
+
+const before = descriptorKinds();
+const started = performance.now();
+const result = await fc.check(run, {
+  seed,
+  numRuns: values.sequence === undefined ? sequences : 1,
+  ...(values.sequence === undefined ? {} : { path: values.sequence }),
+  unbiased: true,
+  // Shrinking takes a while: it is for who runs the one sequence again.
+  endOnFailure: values.sequence === undefined,
+});
+symbols.alarm(0);
+if (result.failed) {
+  const { errorInstance, counterexamplePath } = result;
+  const first = counterexamplePath?.split(":")[0];
+  if (errorInstance instanceof Failure) console.error(errorInstance.message);
+  else console.error(errorInstance);
+  console.error(
+    `seed ${seed}, sequence ${first}: bun test/fuzz/program.ts --seed ${seed} --sequence ${first}`,
+  );
+  process.exit(1);
+}
+const { counts, nested, sprung, found } = harness;
+for (const [text, { times, first }] of found) console.error(`${times} × ${text}\n    ${first}`);
+console.log(
+  JSON.stringify({
+    seed,
+    seconds: (performance.now() - started) / 1000,
+    nested,
+    sprung,
+    faults: faultCount(),
+    descriptors: { before, after: descriptorKinds() },
+    residentBytes: process.memoryUsage.rss(),
+    entries: Object.fromEntries(counts),
+  }),
+);

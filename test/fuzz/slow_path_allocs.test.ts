@@ -1,0 +1,70 @@
+/**
+ * The loopback tests once more, with a collection at every 20th allocation that takes the slow path:
+ * memory that the kernel is told of and that nothing holds is gone, or something else, when the
+ * kernel writes to it.
+ *
+ * @module
+ */
+import { expect, test } from "bun:test";
+import { statSync } from "node:fs";
+import { join } from "node:path";
+
+const root = join(import.meta.dir, "../..");
+const ENV = { BUN_JSC_slowPathAllocsBetweenGCs: "20" };
+const TEST_MS_MAX = 120_000;
+const TIMEOUT_MS = 10 * 60_000;
+const LANES = 2;
+
+const LEFT_OUT: Readonly<Record<string, string>> = {
+  "allocation.test.ts": "measures children that run with settings of the collector of their own",
+  "dropped.test.ts": "its subject is when the engine collects, in children",
+  "signals.test.ts": "its deadlines are a few milliseconds, which a collection takes",
+};
+
+// Tests of many rounds, which take minutes like this: one for the optimising compiler, and one with
+// more senders than a socket remembers. All others run.
+const NAMES = "^(?!.*(when the loop is hot|of 5000 senders))";
+
+const found = [...new Bun.Glob("*.test.ts").scanSync(join(root, "test/loopback"))];
+const files = found
+  .filter((file) => !(file in LEFT_OUT))
+  .map((file) => `./test/loopback/${file}`)
+  .sort((left, right) => sizeOf(right) - sizeOf(left));
+
+// The longest ones first, so that no lane is left with one in the end.
+function sizeOf(file: string): number {
+  return statSync(join(root, file)).size;
+}
+
+/** Runs one file. Returns its name and the end of its output, or undefined when it passed. */
+async function failureOf(file: string): Promise<string | undefined> {
+  const child = Bun.spawn(
+    [
+      ...[process.execPath, "test", `--timeout=${TEST_MS_MAX}`],
+      ...["--test-name-pattern", NAMES, file],
+    ],
+    { cwd: root, env: { ...process.env, ...ENV }, stdio: ["ignore", "pipe", "pipe"] },
+  );
+  const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  if ((await child.exited) === 0) return undefined;
+  const lines = `${output}${errors}`.split("\n").filter((line) => !line.startsWith("(pass)"));
+  return `${file}: ${child.signalCode ?? child.exitCode}\n${lines.join("\n")}`;
+}
+
+test(
+  "the loopback tests pass when the engine collects at every turn",
+  async () => {
+    expect(Object.keys(LEFT_OUT).filter((file) => !found.includes(file))).toEqual([]);
+    const rest = [...files];
+    const failures: string[] = [];
+    const lane = async () => {
+      for (let file = rest.shift(); file !== undefined; file = rest.shift()) {
+        const failure = await failureOf(file);
+        if (failure !== undefined) failures.push(failure);
+      }
+    };
+    await Promise.all(Array.from({ length: LANES }, lane));
+    expect(failures.join("\n")).toBe("");
+  },
+  TIMEOUT_MS,
+);
