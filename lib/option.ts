@@ -759,7 +759,7 @@ export const UdpOption = Object.freeze({
  * Reads an option of a descriptor.
  *
  * @throws {TypeError} it is no option that can be read
- * @throws {SystemError} `ENOPROTOOPT`, `EOPNOTSUPP` not on this kind of socket, or this kernel
+ * @throws {SystemError} `ENOPROTOOPT`, `ENOTSUP` not on this kind of socket, or this kernel
  */
 export function getOptionOf<Value>(fd: number, option: Option<Value, "get">): Value {
   return read(fd, readableOf(option)) as Value;
@@ -770,7 +770,7 @@ export function getOptionOf<Value>(fd: number, option: Option<Value, "get">): Va
  *
  * @throws {TypeError} it is no option that can be set, or the value is of another type
  * @throws {RangeError} the value is out of bounds
- * @throws {SystemError} `ENOPROTOOPT`, `EOPNOTSUPP` not on this kind of socket, or this kernel;
+ * @throws {SystemError} `ENOPROTOOPT`, `ENOTSUP` not on this kind of socket, or this kernel;
  * `EPERM`, `EACCES` it takes a right; `EINVAL` not in this state
  */
 export function setOptionOf<Value>(

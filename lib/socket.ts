@@ -41,6 +41,7 @@ import {
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
+  SOCK_RAW,
   SOCK_SEQPACKET,
   SOCK_STREAM,
   SOL_SOCKET,
@@ -337,7 +338,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   /**
    * Creates two sockets that are connected with each other and have no names.
    *
-   * @throws {SystemError} `EOPNOTSUPP` the family has no pairs; else as `create`
+   * @throws {SystemError} `ENOTSUP` the family has no pairs; else as `create`
    * @see {@link https://man7.org/linux/man-pages/man2/socketpair.2.html | socketpair(2)}
    */
   static pair(options: PairOptions = {}): [Socket, Socket] {
@@ -348,7 +349,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   /**
    * Makes a socket of an open descriptor: inherited, received, or from another library. Reads its
    * family, type and protocol, and makes it close-on-exec and non-blocking; the latter is seen by
-   * everybody who shares the open socket.
+   * everybody who shares the open socket, and so is `SO_TIMESTAMP`, which a Unix seqpacket socket
+   * gets so that the end can be told from an empty record.
    *
    * @param descriptor the number
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
@@ -413,7 +415,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * Gives the socket a peer, or answers at once. A datagram socket's `send` goes there, and only its
    * datagrams are received from now on; no packet is sent. Connecting a datagram socket again
    * changes the peer, and forgets what an earlier one refused. Datagrams that were queued before
-   * stay, whoever sent them.
+   * stay, whoever sent them; but a Unix socket that leaves a peer empties its queue, and the peer
+   * learns of it (`ECONNRESET`).
    *
    * @returns true when connected; undefined when the connection is still being made, or the queue of
    * a Unix listener is full: call again, or `connectSync`
@@ -426,7 +429,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   tryConnect(address: A | string): true | undefined {
     const peer = toAddress(address, this.#domain);
-    if ("port" in peer && peer.port === 0)
+    if ("port" in peer && peer.port === 0 && this.#type !== SOCK_RAW)
       throw new RangeError(`Cannot connect to ${peer}: expected a port above 0`);
     const result = connect(this.#descriptor.fd, addressBytes(peer));
     if (result === -EINPROGRESS || result === -EALREADY || result === -EINTR) {
@@ -518,7 +521,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @param backlog connections that may wait to be accepted, 0 to 2^31 - 1; default 128. The kernel
    * clamps it to the sysctl net.core.somaxconn in silence. When they are so many, TCP clients wait,
    * and Unix clients are told `EAGAIN`.
-   * @throws {SystemError} `EOPNOTSUPP` the type has no connections; `EINVAL` a Unix socket is not
+   * @throws {SystemError} `ENOTSUP` the type has no connections; `EINVAL` a Unix socket is not
    * bound, or it is connected; `EADDRINUSE` another socket listens there
    * @see {@link https://man7.org/linux/man-pages/man2/listen.2.html | listen(2)}
    */
@@ -532,7 +535,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * passed over.
    *
    * @returns a connected socket, close-on-exec and non-blocking; undefined when none is waiting
-   * @throws {SystemError} `EINVAL` the socket does not listen; `EOPNOTSUPP` its type has no
+   * @throws {SystemError} `EINVAL` the socket does not listen; `ENOTSUP` its type has no
    * connections; `EMFILE` too many open descriptors
    * @see {@link https://man7.org/linux/man-pages/man2/accept4.2.html | accept4(2)}
    */
@@ -649,7 +652,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    *
    * @param option one of the groups `SocketOption`, `IpOption`, `Ipv6Option`, `TcpOption`,
    * `UdpOption`
-   * @throws {SystemError} `ENOPROTOOPT`, `EOPNOTSUPP` this kind of socket does not have it
+   * @throws {SystemError} `ENOPROTOOPT`, `ENOTSUP` this kind of socket does not have it
    * @throws {TypeError} it is no option that can be read
    * @see {@link https://man7.org/linux/man-pages/man2/getsockopt.2.html | getsockopt(2)}
    */
@@ -661,7 +664,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * Sets an option.
    *
    * @param option as for `getOption`
-   * @throws {SystemError} `ENOPROTOOPT`, `EOPNOTSUPP` this kind of socket does not have it; `EPERM`
+   * @throws {SystemError} `ENOPROTOOPT`, `ENOTSUP` this kind of socket does not have it; `EPERM`
    * it takes a right; `EINVAL` not now, or not this value
    * @throws {TypeError} it is no option that can be set, or the value is of another type
    * @throws {RangeError} the value is out of range
@@ -953,9 +956,17 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   tryReceiveBytes(bytesMax: number, options?: FlagOptions): Uint8Array<ArrayBuffer> | undefined {
     requireInteger(bytesMax, 1, INT_MAX, "bytesMax");
+    const flags = this.#refuseDiscard(options?.flags);
     const target = new Uint8Array(bytesMax);
-    const length = this.tryReceive(target, options);
+    const length = this.tryReceive(target, { flags });
     return length === undefined ? undefined : target.slice(0, length);
+  }
+
+  // On a stream MSG_TRUNC throws the bytes away: nothing would be there to return.
+  #refuseDiscard(flags: number | undefined): number | undefined {
+    if (!this.#truncates && typeof flags === "number" && flags & MSG_TRUNC)
+      throw new RangeError("Cannot use MSG_TRUNC here: it throws the bytes of a stream away");
+    return flags;
   }
 
   /**
@@ -969,6 +980,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   receiveBytesSync(bytesMax: number, options?: WaitOptions): Uint8Array<ArrayBuffer> {
     requireInteger(bytesMax, 1, INT_MAX, "bytesMax");
     const wait = refuseWaitAll(options);
+    this.#refuseDiscard(wait?.flags);
     const target = new Uint8Array(bytesMax);
     return target.slice(0, this.receiveSync(target, wait));
   }
@@ -1094,7 +1106,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    *
    * A slot that cannot be sent harms no other: it is passed over, `batch.failed` counts it and
    * `batch.failure(i)` tells why. What concerns them all stops the call: see `batch.stopped`. On an
-   * unconnected Unix socket a receiver whose queue is full fails its own slots only, with "EAGAIN".
+   * unconnected Unix socket a receiver whose queue is full fails its own slots only, with "EAGAIN";
+   * the kernel says the same of every slot when the socket's own send buffer is full.
    *
    * @param first the slot to start with, 0 to `batch.count`
    * @returns datagrams sent
@@ -1205,7 +1218,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * Linux still takes what comes later. Datagrams have no end: receives then find nothing more.
    *
    * @param direction "read", "write" or "both"
-   * @throws {SystemError} `ENOTCONN` there is no connection
+   * @throws {SystemError} `ENOTCONN` there is no connection (a Unix socket needs none)
    * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html | shutdown(2)}
    */
   shutdown(direction: "read" | "write" | "both"): void {

@@ -4,7 +4,7 @@
  * @module
  */
 import { EADDRINUSE, ECONNREFUSED, ENOENT } from "../../structs/constants/errno.ts";
-import { AT_FDCWD } from "../../structs/constants/fcntl.ts";
+import { AT_FDCWD, O_PATH } from "../../structs/constants/fcntl.ts";
 import { RENAME_EXCHANGE, RENAME_NOREPLACE } from "../../structs/constants/stdio.ts";
 import {
   AF_UNIX,
@@ -171,7 +171,7 @@ function makePlace(local: UnixAddress): Place {
     const address = UnixAddress.fromPath(Buffer.concat([folder, name]));
     return { address, [Symbol.dispose]() {} };
   }
-  const descriptor = fs().openSync(folder, "r");
+  const descriptor = fs().openSync(folder, O_PATH);
   return {
     address: new UnixAddress(`/proc/self/fd/${descriptor}/${name}`),
     [Symbol.dispose]: () => fs().closeSync(descriptor),

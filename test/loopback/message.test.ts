@@ -829,7 +829,7 @@ describe("control", () => {
     expect(openDescriptors()).toBe(before);
   });
 
-  test("that the caller set to be sent is sent once a receive is over, not before it is set again", () => {
+  test("that the caller set to be sent is not sent any more after a receive", () => {
     using pair = new Pair();
     const before = openDescriptors();
     const message = new Message({ vectors: [Buffer.alloc(1)], controlBytes: cmsgSpace(INT) });
@@ -1059,7 +1059,8 @@ describe("small vectors stay where C is told that they are", () => {
     let wrong = 0;
     for (let i = 0; i < ${rounds}; i++) {
       const out = new Message({ vectors: [Uint8Array.of(i, i >> 8, 1), new Uint16Array([i, 2])] });
-      const back = new Message({ vectors: [new Uint8Array(2), new Float32Array(1), new Int8Array(1)] });
+      const targets = [new Uint8Array(2), new Float32Array(1), new Int8Array(1)];
+      const back = new Message({ vectors: targets });
       const out2 = new Message();
       out2.vectors = [Uint8Array.of(7, 8, 9)];
       ${collect}
@@ -1072,7 +1073,7 @@ describe("small vectors stay where C is told that they are", () => {
       const sent = [i & 255, (i >> 8) & 255, 1, i & 255, (i >> 8) & 255, 2, 0];
       if (came.some((byte, at) => byte !== sent[at])) wrong++;
       right.tryReceiveMessage(back);
-      if (Buffer.from(back.vectors[0].buffer, back.vectors[0].byteOffset, 2).toString("hex") !== "0708") wrong++;
+      if (targets[0][0] !== 7 || targets[0][1] !== 8) wrong++;
     }
     console.log(JSON.stringify({ wrong }));
   `;

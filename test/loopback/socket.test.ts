@@ -1,4 +1,4 @@
-/** Socket over every family and type: what it does, what it refuses, and what it leaves as it was. */
+/** Socket over every family and type: what it does, and what it refuses and leaves as it was. */
 import { dlopen } from "bun:ffi";
 import { describe, expect, test } from "bun:test";
 import {
@@ -511,7 +511,8 @@ describe("create()", () => {
   test.each(unknownFamilies)("refuses %j as a family", (family) => {
     expect(() => Socket.create(family as SocketFamily, "stream")).toThrow(
       new TypeError(
-        `Cannot use ${JSON.stringify(family)} as a family: expected "ipv4", "ipv6", "unix", or a number`,
+        `Cannot use ${JSON.stringify(family)} as a family: ` +
+          'expected "ipv4", "ipv6", "unix", or a number',
       ),
     );
   });
@@ -624,6 +625,15 @@ describe("create()", () => {
 });
 
 const raw = testIf(missingRawRight());
+
+raw("a raw socket connects to an address without a port: it has none", () => {
+  using made = Socket.create("ipv4", "raw", { protocol: IPPROTO_ICMP });
+  made.connectSync("127.0.0.1:0");
+  // The kernel tells a peer by its port, and so names none here.
+  expect([made.connected, made.remoteAddress]).toEqual([true, undefined]);
+  // An echo reply, which nobody answers.
+  expect(made.sendSync(Buffer.from("0000ffff00000000", "hex"))).toBe(8);
+});
 
 function missingRawRight(): string | undefined {
   const fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP);
@@ -779,7 +789,8 @@ describe.each(kinds)("adopt() of $family $type", (kind) => {
     const fd = owner.descriptor;
     expect(() => Socket.adopt(fd, { own: true })).toThrow(
       new TypeError(
-        `Cannot adopt descriptor ${fd}: another socket of this thread owns it. Detach it there first`,
+        `Cannot adopt descriptor ${fd}: another socket of this thread owns it. ` +
+          "Detach it there first",
       ),
     );
     expect(owner.descriptor).toBe(fd);
@@ -951,7 +962,7 @@ describe("adopt()", () => {
     close(fd);
   });
 
-  test("of a listener accepts, and of a number that was closed and opened again is no clash", () => {
+  test("of a listener accepts, and a number that was closed and opened again is no clash", () => {
     const first = Socket.create("unix", "stream");
     const fd = first.descriptor;
     first.close();
@@ -1238,7 +1249,8 @@ describe.each(kinds)("a connection of $family $type", (kind) => {
     const { client } = connection;
     const label = `Socket ${kind.family} ${kind.type}`;
     expect(inspect(client)).toBe(
-      `${label}, descriptor ${client.descriptor}, ${client.localAddress} to ${client.remoteAddress}`,
+      `${label}, descriptor ${client.descriptor}, ${client.localAddress} ` +
+        `to ${client.remoteAddress}`,
     );
     using bound = create(kind);
     bound.bind(kind.free);
@@ -1352,7 +1364,7 @@ describe.each(inetStreams)("connecting over $family TCP", (kind) => {
     expect(systemErrorOf(() => client.tryConnect(listener.localAddress)).code).toBe("EISCONN");
   });
 
-  test("a full queue makes a client wait: in time a TimeoutError, and a second call goes on", () => {
+  test("a full queue makes a client wait: at last a TimeoutError; a second call goes on", () => {
     using listener = listening(kind, 0);
     using first = create(kind);
     first.connectSync(listener.localAddress, WAIT);
@@ -2054,6 +2066,15 @@ function detachedView(): Uint8Array {
 }
 
 describe.each(byteStreams)("a $family stream", (kind) => {
+  test("receiveBytes() refuses MSG_TRUNC, which would throw the bytes away", () => {
+    using connection = new Connection(kind);
+    const { client, served } = connection;
+    client.sendSync("kept");
+    for (const receive of ["tryReceiveBytes", "receiveBytesSync"] as const)
+      expect(() => served[receive](9, { flags: MSG_TRUNC })).toThrow(RangeError);
+    expect(`${Buffer.from(served.receiveBytesSync(9, WAIT))}`).toBe("kept");
+  });
+
   test("sends what fits, and nothing is lost or doubled on the way", () => {
     using connection = new Connection(kind);
     const { client, served } = connection;

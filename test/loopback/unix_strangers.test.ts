@@ -123,11 +123,12 @@ while True:
     peer.sendto(data, address)
 `;
 
-// Sends datagrams of the sizes it is told, \`ahead\` of them before it reads as many, and prints how
+// Sends datagrams of the sizes it is told, `ahead` of them before it reads as many, and prints how
 // many came back as they were.
 const pythonClient = `
 import json, os, socket, sys
-to, own, ahead, sizes = bytes.fromhex(sys.argv[1]), bytes.fromhex(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
+to, own = (bytes.fromhex(name) for name in sys.argv[1:3])
+ahead, sizes = int(sys.argv[3]), json.loads(sys.argv[4])
 peer = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 peer.bind(own)
 peer.connect(to)
