@@ -40,8 +40,7 @@ import {
   MSG_WAITFORONE,
   MSG_ZEROCOPY,
 } from "bun-sockets/sys";
-import { type Libc, libc } from "../../lib/ffi/libc.ts";
-import { type Fault, failWith, MAP_FAILED, replaceEntry } from "../support/faults.ts";
+import { type Fault, failWith, MAP_FAILED, replaceEntry, replaceLibc } from "../support/faults.ts";
 import { testIf } from "../support/require.ts";
 
 const WAIT = { timeoutMs: 2000 };
@@ -104,16 +103,6 @@ function systemErrorOf(run: () => unknown): SystemError {
     throw error;
   }
   throw new Error("Expected the call to throw");
-}
-
-/** Replaces an entry of the libc table by what is made of the real function. */
-function replaceLibc<Name extends keyof Libc>(
-  name: Name,
-  make: (original: Libc[Name]) => Libc[Name],
-): Fault {
-  // Opens libc, so that the entry is the real function.
-  libc.__errno_location();
-  return replaceEntry(name, make(libc[name]));
 }
 
 /** Plays sendmmsg: each call takes the next answer, an errno or the most it may send. */

@@ -1,14 +1,6 @@
 /** Message: what it takes, what the kernel is told of it, and what the kernel told. */
 import { describe, expect, test } from "bun:test";
-import {
-  closeSync,
-  fstatSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-} from "node:fs";
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -18,7 +10,6 @@ import {
   type MessageOptions,
   NativeBuffer,
   Socket,
-  SystemError,
   UdpSocket,
   UnixAddress,
   UnixDatagramSocket,
@@ -41,6 +32,8 @@ import {
   SOL_SOCKET,
 } from "bun-sockets/sys";
 import { libc } from "../../lib/ffi/libc.ts";
+import { openDescriptors } from "../support/descriptors.ts";
+import { systemErrorOf } from "../support/errors.ts";
 import { replaceEntry } from "../support/faults.ts";
 
 const WAIT = { timeoutMs: 5000 };
@@ -112,35 +105,6 @@ function receivedDescriptors(message: Message): number[] {
   return readControl(message)
     .filter(({ level, type }) => level === SOL_SOCKET && type === SCM_RIGHTS)
     .flatMap(({ data }) => [...new Int32Array(data.buffer)]);
-}
-
-// What of /proc/self/fd is a socket, or a file of a test. Anonymous inodes and pipes belong to Bun,
-// which closes those of a child in its own time.
-function openDescriptors(): number {
-  return readdirSync("/proc/self/fd").filter((fd) => {
-    try {
-      const target = readlinkSync(`/proc/self/fd/${fd}`);
-      return target.startsWith("socket:") || target.startsWith(tmpdir());
-    } catch {
-      return false;
-    }
-  }).length;
-}
-
-function caught(run: () => unknown): Error {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof Error) return error;
-    throw error;
-  }
-  throw new Error("Expected the call to throw");
-}
-
-function systemErrorOf(run: () => unknown): SystemError {
-  const error = caught(run);
-  if (error instanceof SystemError) return error;
-  throw error;
 }
 
 function texts(vectors: readonly ArrayBufferView[]): string[] {

@@ -1,15 +1,7 @@
 /** Socket over every family and type: what it does, and what it refuses and leaves as it was. */
 import { dlopen } from "bun:ffi";
 import { describe, expect, test } from "bun:test";
-import {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-} from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inspect } from "node:util";
@@ -89,7 +81,9 @@ import {
 } from "bun-sockets/sys";
 import { type Libc, libc } from "../../lib/ffi/libc.ts";
 import { libcNames } from "../../lib/ffi/platform.ts";
-import { type Fault, failWith, replaceEntry } from "../support/faults.ts";
+import { openDescriptors } from "../support/descriptors.ts";
+import { caught, systemErrorOf } from "../support/errors.ts";
+import { type Fault, failWith, replaceEntry, replaceLibc } from "../support/faults.ts";
 import { testIf } from "../support/require.ts";
 
 const WAIT = { timeoutMs: 5000 };
@@ -237,35 +231,6 @@ function receiveText(socket: Socket, bytesMax = 65536): string {
   return Buffer.from(socket.receiveBytesSync(bytesMax, WAIT)).toString();
 }
 
-function caught(run: () => unknown): Error {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof Error) return error;
-    throw error;
-  }
-  throw new Error("Expected the call to throw");
-}
-
-function systemErrorOf(run: () => unknown): SystemError {
-  const error = caught(run);
-  if (error instanceof SystemError) return error;
-  throw error;
-}
-
-// What of /proc/self/fd is a socket, or a file of a test. Anonymous inodes and pipes belong to Bun,
-// which closes those of a child in its own time.
-function openDescriptors(): number {
-  return readdirSync("/proc/self/fd").filter((fd) => {
-    try {
-      const target = readlinkSync(`/proc/self/fd/${fd}`);
-      return target.startsWith("socket:") || target.startsWith(tmpdir());
-    } catch {
-      return false;
-    }
-  }).length;
-}
-
 function isOpen(fd: number): boolean {
   return fcntl(fd, F_GETFD, 0) >= 0;
 }
@@ -274,14 +239,6 @@ function isOpen(fd: number): boolean {
 function fileFlags(fd: number): number {
   const info = readFileSync(`/proc/self/fdinfo/${fd}`, "utf8");
   return Number.parseInt(/^flags:\s*(\d+)$/m.exec(info)?.[1] ?? "", 8);
-}
-
-/** Replaces an entry of the libc table by what is made of the real function. */
-function replaceLibc<Name extends keyof Libc>(
-  name: Name,
-  make: (original: Libc[Name]) => Libc[Name],
-): Fault {
-  return replaceEntry(name, make(libc[name]));
 }
 
 /** Lets the first calls of an entry fail, one with each of the errnos, and the others through. */

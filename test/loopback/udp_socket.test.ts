@@ -35,9 +35,9 @@ import {
   SO_RCVBUFFORCE,
   SO_SNDBUFFORCE,
 } from "bun-sockets/sys";
-import { type Libc, libc } from "../../lib/ffi/libc.ts";
 import { pollfd } from "../../structs/pollfd.ts";
-import { type Fault, failWith, replaceEntry } from "../support/faults.ts";
+import { caught, systemErrorOf } from "../support/errors.ts";
+import { failWith, replaceLibc } from "../support/faults.ts";
 
 const WAIT = { timeoutMs: 2000 };
 const CANARY = 0xa5;
@@ -114,16 +114,6 @@ function deadAddress(loopback: string): InetAddress {
   return socket.localAddress;
 }
 
-/** Replaces an entry of the libc table by what is made of the real function. */
-function replaceLibc<Name extends keyof Libc>(
-  name: Name,
-  make: (original: Libc[Name]) => Libc[Name],
-): Fault {
-  // Opens libc, so that the entry is the real function.
-  libc.__errno_location();
-  return replaceEntry(name, make(libc[name]));
-}
-
 /** Lets the first `times` calls of an entry fail with an errno, and the others through. */
 function failFirst(name: "send" | "sendto" | "recv" | "recvfrom", times: number, errno: number) {
   let calls = 0;
@@ -131,22 +121,6 @@ function failFirst(name: "send" | "sendto" | "recv" | "recvfrom", times: number,
     const call = original as (...values: unknown[]) => number;
     return (...values: unknown[]) => (++calls <= times ? failWith(errno) : call(...values));
   });
-}
-
-function caught(run: () => unknown): Error {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof Error) return error;
-    throw error;
-  }
-  throw new Error("Expected the call to throw");
-}
-
-function systemErrorOf(run: () => unknown): SystemError {
-  const error = caught(run);
-  if (error instanceof SystemError) return error;
-  throw error;
 }
 
 function openDescriptors(): number {

@@ -10,7 +10,6 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  readlinkSync,
   rmSync,
   symlinkSync,
   unlinkSync,
@@ -46,7 +45,9 @@ import {
 } from "bun-sockets/sys";
 import { type Libc, libc } from "../../lib/ffi/libc.ts";
 import { pollfd } from "../../structs/pollfd.ts";
-import { type Fault, failWith, replaceEntry } from "../support/faults.ts";
+import { openDescriptors } from "../support/descriptors.ts";
+import { systemErrorOf } from "../support/errors.ts";
+import { type Fault, failWith, replaceEntry, replaceLibc } from "../support/faults.ts";
 import { requires, testIf } from "../support/require.ts";
 
 const WAIT = { timeoutMs: 5000 };
@@ -126,43 +127,6 @@ function batchOf(slots: readonly (readonly [text: string, to: Address | undefine
 
 function failures(batch: DatagramBatch): (string | undefined)[] {
   return Array.from({ length: batch.count }, (_, i) => batch.failure(i));
-}
-
-function caught(run: () => unknown): Error {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof Error) return error;
-    throw error;
-  }
-  throw new Error("Expected the call to throw");
-}
-
-function systemErrorOf(run: () => unknown): SystemError {
-  const error = caught(run);
-  if (error instanceof SystemError) return error;
-  throw error;
-}
-
-// What of /proc/self/fd is a socket, or a file of a test. Anonymous inodes and pipes belong to Bun,
-// which closes those of a child in its own time.
-function openDescriptors(): number {
-  return readdirSync("/proc/self/fd").filter((fd) => {
-    try {
-      const target = readlinkSync(`/proc/self/fd/${fd}`);
-      return target.startsWith("socket:") || target.startsWith(tmpdir());
-    } catch {
-      return false;
-    }
-  }).length;
-}
-
-/** Replaces an entry of the libc table by what is made of the real function. */
-function replaceLibc<Name extends keyof Libc>(
-  name: Name,
-  make: (original: Libc[Name]) => Libc[Name],
-): Fault {
-  return replaceEntry(name, make(libc[name]));
 }
 
 /** Runs something before the call of an entry with this number, counted from 1. */

@@ -47,6 +47,14 @@ export function replaceEntry<Name extends keyof Libc>(name: Name, replacement: L
   };
 }
 
+/** Replaces an entry of the libc table by what is made of the present function. */
+export function replaceLibc<Name extends keyof Libc>(
+  name: Name,
+  make: (original: Libc[Name]) => Libc[Name],
+): Fault {
+  return replaceEntry(name, make(libc[name]));
+}
+
 let errno: Int32Array | undefined;
 
 /**
