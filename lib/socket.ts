@@ -221,6 +221,7 @@ export interface BufferSize {
   readonly clamped: boolean;
 }
 
+/** What is known of an open socket, by all of ours that share it. */
 interface Link<A> {
   /** Whether the socket has a peer. */
   connected: boolean;
@@ -301,6 +302,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   readonly #descriptor: Descriptor;
   #domain: number;
   readonly #type: number;
+  /** What was asked for, or read of an adopted one: 0 is the usual one of the type. */
+  readonly #protocol: number;
   readonly #isUdp: boolean;
   readonly #receiveFlags: number;
   readonly #sendFlags: number;
@@ -370,6 +373,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#descriptor = descriptor;
     this.#domain = domain;
     this.#type = type;
+    this.#protocol = protocol;
     this.#requested = requested;
     this.#isUdp =
       isInet(domain) && type === SOCK_DGRAM && (protocol === 0 || protocol === IPPROTO_UDP);
@@ -1250,7 +1254,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
       descriptor: new Descriptor(result, "fcntl"),
       domain: this.#domain,
       type: this.#type,
-      protocol: this.#isUdp ? IPPROTO_UDP : 0,
+      protocol: this.#protocol,
       requested: this.#requested,
       original: this,
     };
