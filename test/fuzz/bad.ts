@@ -151,7 +151,7 @@ function forged(choices: Choices, { world }: Draft): unknown {
 }
 
 /** Anything at all. */
-export function badValue(draft: Draft, good: unknown): unknown {
+function badValue(draft: Draft, good: unknown): unknown {
   const { choices } = draft;
   // What is nearly right finds more than what is wrong altogether.
   const isObject = typeof good === "object" && good !== null;
@@ -264,8 +264,11 @@ function transfer(view: ArrayBufferView): void {
 /** A number of a descriptor that nobody has: never one of Bun's own. */
 export const CLOSED_FD = 700_000;
 
-/** Whether adopting the number can do no harm: what is no descriptor, or one of the harness's own. */
-export function isHarmlessFd(draft: Draft, fd: unknown): boolean {
-  if (typeof fd !== "number") return true;
-  return !Number.isInteger(fd) || fd < 0 || fd > CLOSED_FD || draft.world.fds.has(fd);
+/**
+ * Whether adopting the number can do no harm: what is no descriptor, or one that the harness or one
+ * of its sockets has.
+ */
+export function isHarmlessFd({ world }: Draft, fd: unknown): boolean {
+  if (typeof fd !== "number" || !Number.isInteger(fd) || fd < 0 || fd > CLOSED_FD) return true;
+  return world.fds.has(fd) || world.sockets.some(({ descriptor }) => descriptor === fd);
 }

@@ -14,7 +14,7 @@ import type { Counts } from "./harness.ts";
 import { EACH_WAY_MIN, NEVER_OK, NEVER_REFUSED, REACHED_MIN, reasonOf } from "./limits.ts";
 
 // What `EACH_WAY_MIN` takes, with so much room that no seed falls short of it.
-const CALLS = 190_000;
+const CALLS = Number(process.env["FUZZ_CALLS"] ?? 190_000);
 const CALLS_MIN = 100_000;
 const CALLS_SLOW = 5_000;
 const TIMEOUT_MS = 5 * 60_000;
@@ -36,15 +36,16 @@ const where = missing ? ` (no network namespace of its own: ${missing})` : "";
 
 /** Runs the program and returns its report, or throws how it ended and how to see that again. */
 async function run(calls: number, env: Record<string, string>): Promise<Report> {
-  const { FUZZ_SEED, FUZZ_CALLS } = process.env;
+  const { FUZZ_SEED } = process.env;
   const seed = FUZZ_SEED ?? `${Math.floor(Math.random() * 2 ** 31)}`;
   const progress = join(folder, seed);
   const program = join(import.meta.dir, "program.ts");
-  const values = ["--seed", seed, "--calls", FUZZ_CALLS ?? `${calls}`];
+  const values = ["--seed", seed, "--calls", `${calls}`];
   const child = Bun.spawn(
     [...command, process.execPath, program, ...values, "--progress", progress],
     {
-      env: { ...process.env, ...env },
+      // What a crash leaves behind goes with the folder.
+      env: { ...process.env, ...env, TMPDIR: folder },
       stdio: ["ignore", "pipe", "pipe"],
       timeout: TIMEOUT_MS,
       killSignal: "SIGKILL",
@@ -53,11 +54,15 @@ async function run(calls: number, env: Record<string, string>): Promise<Report> 
   const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
   const exitCode = await child.exited;
   if (exitCode === 0) return JSON.parse(output);
+  // SIGALRM: a call took more than ten seconds.
   const ending = child.signalCode ?? `exit code ${exitCode}`;
+  const last = readFileSync(progress, "utf8").trim();
+  const sequence = /sequence (\d+)/.exec(last)?.[1] ?? "0";
   const variables = Object.entries(env).map(([key, value]) => `${key}=${value} `);
+  const again = `${variables.join("")}bun test/fuzz/program.ts --seed ${seed}`;
   throw new Error(
-    `${ending} at ${readFileSync(progress, "utf8").trim()}\n${errors}\n` +
-      `Again: ${variables.join("")}bun test/fuzz/program.ts ${values.join(" ")}`,
+    `${ending} at ${last}\n${errors}\nAgain: ${again} --sequence ${sequence}\n` +
+      `or, with all that came before: ${again} --calls ${calls}`,
   );
 }
 
@@ -75,6 +80,17 @@ function tooFew(
     .filter(([key, counts]) => counts[way] < EACH_WAY_MIN && !reasonOf(key, impossible))
     .map(([key, counts]) => [key, counts[way]]);
   return Object.fromEntries(few);
+}
+
+/** Members of which limits.ts says that they never end so, and that did. */
+function tooMany(
+  { entries }: Report,
+  way: "ok" | "refused",
+  impossible: typeof NEVER_OK,
+): string[] {
+  return Object.entries(entries)
+    .filter(([key, counts]) => counts[way] >= EACH_WAY_MIN && reasonOf(key, impossible))
+    .map(([key]) => key);
 }
 
 function summary(report: Report): string {
@@ -103,6 +119,8 @@ test(
     expect(total(report, "reached") / total(report, "calls")).toBeGreaterThanOrEqual(REACHED_MIN);
     expect(tooFew(report, "ok", NEVER_OK)).toEqual({});
     expect(tooFew(report, "refused", NEVER_REFUSED)).toEqual({});
+    expect(tooMany(report, "ok", NEVER_OK)).toEqual([]);
+    expect(tooMany(report, "refused", NEVER_REFUSED)).toEqual([]);
     expect(report.descriptors.after).toEqual(report.descriptors.before);
     expect(report.nested).toBeGreaterThan(EACH_WAY_MIN);
     expect(report.faults).toBeGreaterThan(EACH_WAY_MIN);

@@ -1093,9 +1093,14 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
   ],
 ]);
 
-/** Arguments that a call refuses for reasons of its own; undefined where there is no such row. */
-export function planRefused({ entry, choices }: Draft): Plan | undefined {
-  if (entry.definedAs !== "listenFds") return undefined;
-  setListenFds(choices.pick(["x", "-1", "1.5", "9999", "1000000000"]));
-  return { receiver: undefined, values: [] };
+/** Arguments that a call refuses for reasons of its own; undefined where there are none. */
+export function planRefused(draft: Draft): Plan | undefined {
+  const { entry, choices } = draft;
+  if (entry.definedAs === "listenFds") {
+    setListenFds(choices.pick(["x", "-1", "1.5", "9999", "1000000000"]));
+    return { receiver: undefined, values: [] };
+  }
+  if (!entry.definedAs.endsWith(".adopt") || choices.chance(60)) return undefined;
+  // It has an owner.
+  return { receiver: undefined, values: [socket(draft).descriptor, { own: true }] };
 }

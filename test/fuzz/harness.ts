@@ -6,7 +6,8 @@
  * @module
  */
 import { readdirSync, readlinkSync } from "node:fs";
-import { ClosedError, Message, Socket, SystemError } from "bun-sockets";
+import { isArrayBuffer } from "node:util/types";
+import { ClosedError, Message, Socket, SystemError, type WaitOptions } from "bun-sockets";
 import { CANARY, type Slot } from "./arena.ts";
 import { CLOSED_FD, isHarmlessFd, type Spoiled, spoil } from "./bad.ts";
 import { Choices } from "./choices.ts";
@@ -49,8 +50,10 @@ type Outcome = "ok" | "refused" | "foreign" | "passed" | "waited";
 const SHARES = { good: 46, harmless: 86 };
 // Where no argument can be bad.
 const SHARES_ALONE = { good: 86, harmless: 95 };
-const FAULT_CHANCE = 8;
+const FAULT_CHANCE = 12;
 const GC_CHANCE_IN_10000 = 15;
+/** The longest that a good argument lets a call wait. */
+const LIMIT_MS_MAX = 2;
 
 /** The calls of all sequences. */
 export class Harness {
@@ -96,7 +99,7 @@ export class Harness {
       }
       const left = await leftDescriptors(before);
       this.#survey(name, () => {
-        if (left) throw new Failure(`descriptors were left open: ${left}`);
+        if (left) throw new Failure(`other descriptors are open than before: ${left}`);
       });
     } catch (error) {
       if (error instanceof Error) error.message += `\n${this.#log.join("\n")}`;
@@ -149,7 +152,7 @@ export class Harness {
     const what = entry.key;
     const counts = this.counts.get(what) as Counts;
     keepHarmless(draft, plan);
-    const wasOpen = plan.receiver instanceof Socket && isForeign === false && isOpenSocket(plan);
+    const wasOpen = plan.receiver instanceof Socket && !isForeign && isOpenSocket(plan);
     let result: unknown;
     let error: unknown;
     let outcome: Outcome = "ok";
@@ -173,6 +176,9 @@ export class Harness {
     if (kernel.reached && !isRefusedHere && !(error instanceof ClosedError)) counts.reached++;
     if (kernel.faulted && !mayFault(entry, plan))
       throw new Failure(`${what} gave the kernel an address that is not mapped`);
+    if (kernel.closedNothing) throw new Failure(`${what} closed what is not open`);
+    if (outcome === "waited" && !mayWait(what, plan, trap))
+      throw new Failure(`${what} waits, and has a limit`);
     if (error instanceof ClosedError && wasOpen && !trap && isOpenSocket(plan))
       throw new Failure(`${what} says that an open socket is closed`);
     this.#finish(draft, plan, result, outcome);
@@ -242,14 +248,19 @@ export class Harness {
   ): void {
     const what = entry.key;
     const all = new Set(slots);
-    for (const item of [plan.receiver, ...plan.values])
-      if (isMessage(item)) for (const slot of world.vectors.get(item) ?? []) all.add(slot);
+    for (const item of [plan.receiver, ...plan.values].filter(isMessage)) {
+      for (const slot of world.vectors.get(item) ?? []) all.add(slot);
+      const { control, controlLength } = item;
+      if (!control.buffer.detached && controlLength > control.length)
+        throw new Failure(`${what}: there are more control bytes than there is room for`);
+    }
     const isExact = !trap && slots.length === 1 && all.size === 1 && !what.includes("Message");
     const most = isExact ? writtenBy(what, outcome, result) : Number.POSITIVE_INFINITY;
     // What a raw socket receives begins with a header that the kernel has made.
     const fromKernel = isRaw(plan.receiver);
     for (const slot of all) slot.check(what.includes("eceive") ? most : 0, fromKernel, what);
     world.checkBatches(what);
+    if (outcome === "ok" && TRANSFER.test(what)) checkTaken(what, plan);
     if (fromKernel || !(result instanceof Uint8Array) || !what.includes("eceiveBytes")) return;
     if (result.includes(CANARY)) throw new Failure(`${what}: a canary was received`);
   }
@@ -265,6 +276,25 @@ function wayOf({ key }: Entry, way: number): "good" | "bad" | "hostile" {
 // How many system calls to let through before one fails: mostly all.
 function failAfter(choices: Choices): number {
   return choices.chance(FAULT_CHANCE) ? choices.below(6) : -1;
+}
+
+// The Sync forms without a limit. What a trap does may take the limit away.
+function mayWait(what: string, { values }: Plan, trap: Trap | undefined): boolean {
+  if (trap) return true;
+  const { timeoutMs = Number.POSITIVE_INFINITY } = (values.at(-1) ?? {}) as WaitOptions;
+  return what.endsWith("Sync") && !(timeoutMs <= LIMIT_MS_MAX);
+}
+
+const TRANSFER = /\.(try(Send|Receive)|(send|receive)(From|To|Message|Bytes)?Sync)/;
+
+// Memory that can change under the kernel's hands is never taken.
+function checkTaken(what: string, { values: [first] }: Plan): void {
+  for (const memory of isMessage(first) ? first.vectors : [first]) {
+    const buffer = ArrayBuffer.isView(memory) ? memory.buffer : memory;
+    const isShared = buffer instanceof SharedArrayBuffer;
+    if (isShared || (isArrayBuffer(buffer) && buffer.resizable))
+      throw new Failure(`${what} took memory that is shared or resizable`);
+  }
 }
 
 /** How many bytes a receive may have written to its view. */
@@ -304,7 +334,7 @@ function isRaw(receiver: unknown): boolean {
   return receiver instanceof Socket && receiver.type === "raw";
 }
 
-/** Which socket of the sequence it is, and of what kind. */
+/** The kind and the descriptor of a socket. */
 function socketText(socket: Socket): string {
   return `${socket.family} ${socket.type} ${socket.descriptor}: `;
 }
@@ -338,19 +368,10 @@ function told(error: unknown): string {
 
 // By its type only: anything else could run its code.
 function describe(value: unknown): string {
-  switch (typeof value) {
-    case "string":
-      return JSON.stringify(value.slice(0, 40));
-    case "symbol":
-    case "function":
-      return typeof value;
-    case "object":
-      break;
-    default:
-      return String(value);
-  }
-  if (value === null) return "null";
-  return Object.prototype.toString.call(null) && ArrayBuffer.isView(value) ? "view" : "object";
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 40));
+  if (typeof value === "symbol" || typeof value === "function") return typeof value;
+  if (typeof value !== "object" || value === null) return String(value);
+  return ArrayBuffer.isView(value) ? "view" : "object";
 }
 
 function openDescriptors(): string[] {
@@ -367,17 +388,19 @@ export function descriptorKinds(): Record<string, number> {
   return kinds;
 }
 
-// Which descriptors are open that were not.
+// Which descriptors are open that were not, or are not any more.
 async function leftDescriptors(before: readonly string[]): Promise<string | undefined> {
   if (openDescriptors().length === before.length) return undefined;
   // What was dropped is closed in the turn after a collection.
   for (let i = 0; i < 10; i++) {
     Bun.gc(true);
     await new Promise((resolve) => setTimeout(resolve, 0));
-    if (openDescriptors().length <= before.length) return undefined;
+    if (openDescriptors().length === before.length) return undefined;
   }
-  const extra = openDescriptors().filter((fd) => !before.includes(fd));
-  return extra.map((fd) => `${fd} ${linkOf(fd)}`).join(", ");
+  const now = openDescriptors();
+  const extra = now.filter((fd) => !before.includes(fd)).map((fd) => `${fd} ${linkOf(fd)}`);
+  const gone = before.filter((fd) => !now.includes(fd)).map((fd) => `${fd} is gone`);
+  return [...extra, ...gone].join(", ");
 }
 
 function linkOf(fd: string): string {

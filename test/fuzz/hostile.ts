@@ -96,6 +96,7 @@ const MISCHIEF: readonly Mischief[] = [
     for (const { buffer } of slots) if (!buffer.detached) buffer.transfer();
   },
   (_draft, { receiver, values }) => [receiver, ...values].forEach(transferIn),
+  (_draft, { receiver, values }) => [receiver, ...values].forEach(transferIn),
   (_draft, { values }) => values.forEach(resize),
   (_draft, _plan, again) => again(),
   (_draft, _plan, again) => again(),
@@ -222,16 +223,17 @@ function armedBag(draft: Draft, good: Record<string, unknown>, trap: Trap): obje
   const keys = Object.keys(good);
   // Some options are read that the plan has nothing for.
   const all = keys.length > 0 ? keys : ["flags", "timeoutMs", "own", "configure", "address"];
-  const springing = choices.pick(all);
+  const springing = "configure" in good && choices.chance(50) ? "configure" : choices.pick(all);
   const armed = {};
   for (const key of all) {
-    const value =
-      key === springing && choices.chance(25) ? armValue(draft, good[key], trap) : good[key];
+    const isCallback = typeof good[key] === "function";
+    const isArmed = key === springing && (isCallback || choices.chance(25));
+    const value = isArmed ? armValue(draft, good[key], trap) : good[key];
     Object.defineProperty(armed, key, {
       enumerable: true,
       get() {
         trap.read(key);
-        if (key === springing) trap.spring();
+        if (key === springing && !isCallback) trap.spring();
         return value;
       },
     });

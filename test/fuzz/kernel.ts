@@ -44,6 +44,8 @@ export const kernel = {
   reached: false,
   /** Whether the kernel was given an address that it could not use. */
   faulted: false,
+  /** Whether a descriptor was closed that was not open. */
+  closedNothing: false,
   /** How many system calls to let through before one fails, or -1 for none. */
   failAfter: -1,
   /** Which of the ways to fail it is. */
@@ -51,7 +53,7 @@ export const kernel = {
   polls: 0,
   pauses: 0,
   begin(failAfter: number, failure: number): void {
-    kernel.reached = kernel.faulted = false;
+    kernel.reached = kernel.faulted = kernel.closedNothing = false;
     kernel.failAfter = failAfter;
     kernel.failure = failure;
     kernel.polls = kernel.pauses = 0;
@@ -131,6 +133,7 @@ function shim(name: Name): Loose {
     const result = work(...values);
     // Nothing stands between this and the caller, who reads errno.
     if (result === -1 && errno[0] === EFAULT) kernel.faulted = true;
+    if (result === -1 && name === "close") kernel.closedNothing = true;
     return result;
   };
 }

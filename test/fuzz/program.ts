@@ -2,17 +2,16 @@
  * Calls the whole public surface in sequences that fast-check draws, with good, bad and hostile
  * arguments, and prints what became of the calls as JSON.
  *
- *     bun test/fuzz/program.ts --seed 1 --calls 100000
- *     bun test/fuzz/program.ts --seed 1 --sequence 17
+ *     bun test/fuzz/program.ts --seed 1 --calls 100000             ends at the first failure
+ *     bun test/fuzz/program.ts --seed 1 --sequence 17              runs one sequence of it again
+ *     bun test/fuzz/program.ts --seed 1 --calls 100000 --survey    goes on, and lists all failures
  *
- *     bun test/fuzz/program.ts --seed 1 --calls 100000 --survey
- *
- * The second form runs one sequence of the first again; the third goes on after a failure, and lists all. Run it in a network namespace of its own
- * (`unshare -rn`, loopback up): then nothing that it sends can leave, whatever it finds.
+ * One sequence alone is made as short as possible before it is shown. Run the program in a network
+ * namespace of its own (`unshare -rn`, loopback up): then nothing that it sends can leave, whatever
+ * it finds.
  *
  * @module
  */
-
 import { dlopen } from "bun:ffi";
 import { openSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";

@@ -31,6 +31,7 @@ import {
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
+  SOCK_SEQPACKET,
   SOCK_STREAM,
   SOL_SOCKET,
 } from "bun-sockets/sys";
@@ -52,7 +53,7 @@ export interface BatchRecord {
 }
 
 /** The folder of the sockets that have a path. */
-export const folder: string = mkdtempSync(join(tmpdir(), "bun-sockets-fuzz-"));
+const folder: string = mkdtempSync(join(tmpdir(), "bun-sockets-fuzz-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
 /** What a sequence may have open at a time, so that a run stays small. */
@@ -97,7 +98,6 @@ export class World {
   readonly messages: Message[] = [];
   /** The slots that the views of a message lie in. */
   readonly vectors = new Map<object, Slot[]>();
-  readonly addresses: Address[] = [];
   /** Descriptors that are the harness's own to close. */
   readonly fds = new Set<number>();
   readonly #guards = guardCount();
@@ -186,8 +186,7 @@ export class World {
     const name = addressBytes(local);
     if (state === "listening") {
       const domain = family === "unix" ? AF_UNIX : family === "ipv4" ? AF_INET : AF_INET6;
-      const seqpacket = 5;
-      const fd = real.socket(domain, (type === "stream" ? SOCK_STREAM : seqpacket) | FLAGS, 0);
+      const fd = real.socket(domain, (type === "stream" ? SOCK_STREAM : SOCK_SEQPACKET) | FLAGS, 0);
       real.connect(fd, name, name.length);
       this.fds.add(fd);
     } else if (type === "datagram" && family in helpers) {
@@ -230,10 +229,15 @@ export class World {
     }
   }
 
-  /** Throws when a call has written between the slots of a batch. */
+  /** Throws when a call has written between the slots of a batch, or made one too long. */
   checkBatches(what: string): void {
     for (const record of this.batches) {
+      const { batch, capacity, slotBytes } = record;
       if (record.memory.length === 0) continue;
+      for (let i = 0; i < capacity; i++) {
+        if (batch.length(i) > slotBytes)
+          throw new Failure(`${what}: a slot is longer than it can be`);
+      }
       eachGap(record, (start, end) => {
         for (let at = start; at < end; at++) {
           if (record.memory[at] !== CANARY)
@@ -261,9 +265,10 @@ export class World {
     for (const socket of this.sockets) Reflect.apply(Socket.prototype.close, socket, []);
     for (const { batch } of this.batches) batch.free();
     for (const buffer of this.buffers) buffer.free();
-    for (const fd of this.fds) real.close(fd);
+    const gone = [...this.fds].filter((fd) => real.close(fd) !== 0);
     for (const file of readdirSync(folder)) rmSync(join(folder, file));
     releaseGuards(this.#guards);
+    if (gone.length > 0) throw new Failure(`descriptors were closed by others: ${gone.join(", ")}`);
   }
 }
 
@@ -415,11 +420,6 @@ function isPossible({ make }: Recipe): boolean {
   } finally {
     world.close();
   }
-}
-
-/** The kinds of sockets that this machine allows. */
-export function recipeCount(): number {
-  return RECIPES.length;
 }
 
 function bound(
