@@ -11,7 +11,7 @@ export function loadOptions(): typeof definitions {
   return require("../option.ts");
 }
 
-/** See `SocketOption` of lib/option.ts, and so on. */
+/** Options of sockets of every kind. */
 export const SocketOption: typeof definitions.SocketOption = lazily(
   () => loadOptions().SocketOption,
 );

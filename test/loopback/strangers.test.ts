@@ -2,6 +2,7 @@
 import { describe, expect } from "bun:test";
 import { DatagramBatch, type InetAddress, UdpSocket } from "bun-sockets";
 import { requires, testIf } from "../support/require.ts";
+import { ending, firstLine, randomPayload } from "../support/strangers.ts";
 
 const WAIT = { timeoutMs: 10_000 };
 
@@ -13,30 +14,8 @@ const families = [
 // Datagrams of these fit a default receive buffer many at a time.
 const smallSizes = [0, 1, 2, 3, 7, 8, 63, 64, 65, 127, 512, 1000, 1400, 1472, 1473, 2048];
 
-function randomPayload(length: number): Buffer {
-  return Buffer.from(crypto.getRandomValues(new Uint8Array(length)));
-}
-
 function randomSizes(count: number, limit: number): number[] {
   return Array.from({ length: count }, () => Math.floor(Math.random() * limit));
-}
-
-/** Ends a child with the block. */
-function ending(child: Bun.Subprocess): Disposable {
-  return { [Symbol.dispose]: () => child.kill() };
-}
-
-/** The first line that a child prints. */
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const reader = stream.getReader();
-  let text = "";
-  while (!text.includes("\n")) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    text += Buffer.from(value).toString();
-  }
-  reader.releaseLock();
-  return text.trim();
 }
 
 // Prints its port, then sends every datagram back to its sender.

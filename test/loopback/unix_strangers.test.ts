@@ -10,6 +10,7 @@ import { DatagramBatch, Message, Socket, UnixAddress, UnixDatagramSocket } from 
 import { cmsghdr } from "bun-sockets/structs";
 import { close, MSG_EOR, SCM_RIGHTS, SOL_SOCKET } from "bun-sockets/sys";
 import { requires, testIf } from "../support/require.ts";
+import { ending, firstLine, randomPayload } from "../support/strangers.ts";
 
 const WAIT = { timeoutMs: 10_000 };
 const INT = 4;
@@ -21,17 +22,8 @@ const allSizes = [...smallSizes, 4095, 4096, 4097, 65535, 65536, 100_000];
 const withPython = testIf(requires("python3"));
 const withSocat = testIf(requires("socat"));
 
-function randomPayload(length: number): Buffer {
-  return Buffer.from(crypto.getRandomValues(new Uint8Array(length)));
-}
-
 function randomSizes(count: number, limit: number): number[] {
   return Array.from({ length: count }, () => 1 + Math.floor(Math.random() * limit));
-}
-
-/** Ends a child with the block, at once: given time, socat would still remove its file. */
-function ending(child: Bun.Subprocess): Disposable {
-  return { [Symbol.dispose]: () => child.kill("SIGKILL") };
 }
 
 /** Names for one test, which go with the block. */
@@ -63,19 +55,6 @@ class Names implements Disposable {
   [Symbol.dispose](): void {
     rmSync(this.#folder, { recursive: true });
   }
-}
-
-/** The first line that a child prints. */
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const reader = stream.getReader();
-  let text = "";
-  while (!text.includes("\n")) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    text += Buffer.from(value).toString();
-  }
-  reader.releaseLock();
-  return text.trim();
 }
 
 /** Waits for what a child does in its own time. */
