@@ -1,6 +1,7 @@
 import {
   EAGAIN,
   EBADF,
+  EBUSY,
   ECONNREFUSED,
   EFAULT,
   EINTR,
@@ -22,7 +23,7 @@ import { mmsghdr } from "../structs/mmsghdr.ts";
 import { msghdr } from "../structs/msghdr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
 import { type Address, addressBytes, sendableLength, toAnyAddress } from "./address.ts";
-import { check } from "./error.ts";
+import { check, SystemError } from "./error.ts";
 import { bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
 import { SenderTable } from "./internal/sender_table.ts";
@@ -77,7 +78,8 @@ export let receiveInto: (
 export let prepareSend: (batch: DatagramBatch, first: number, connected: boolean) => void;
 /**
  * Sends prepared slots from `from` on. Returns how many were sent; `stopped` and `failure` tell the
- * rest. With `passOver`, "no room" fails the slots for that one receiver, and does not stop.
+ * rest. With `passOver`, "no room" fails the slots for that one receiver, and does not stop. An error of
+ * the call itself tells of the `before` that were sent earlier, too.
  */
 export let sendFrom: (
   batch: DatagramBatch,
@@ -85,10 +87,31 @@ export let sendFrom: (
   from: number,
   flags: number,
   passOver: boolean,
+  before?: number,
 ) => number;
 
 /** The slot that the last send found no room for, or -1 when it did not stop for that. */
 export let waitsFrom: (batch: DatagramBatch) => number;
+
+/** Whether the last send found no room for some slot. */
+export let foundNoRoom: (batch: DatagramBatch) => boolean;
+
+/**
+ * Takes a batch for a call that may last. Until `release` every other call is refused.
+ *
+ * @throws {SystemError} `EBUSY` another call has it
+ */
+export let claim: (batch: DatagramBatch, syscall: string) => void;
+/** Gives a batch back, and frees it where that was asked for meanwhile. */
+export let release: (batch: DatagramBatch) => void;
+/**
+ * Refuses a batch that a call has that is not answered yet.
+ *
+ * @throws {SystemError} `EBUSY`
+ */
+export let requireIdle: (batch: DatagramBatch, syscall: string) => void;
+/** Overwrites all payloads, so that whoever looks at old contents sees it. */
+export let poison: (batch: DatagramBatch) => void;
 
 const HEADER = mmsghdr.size;
 const HEADER_WORDS = HEADER / 4;
@@ -98,6 +121,8 @@ const SLOT_ALIGNMENT = 64;
 // What msg_namelen says before the kernel has written to it; no address is as long as the room for
 // it.
 const NO_NAME = NAME;
+// What old contents are overwritten with in debug mode.
+const POISON = 0xa5;
 
 /**
  * Memory for many datagrams, laid out once: what `recvmmsg` fills and `sendmmsg` sends, in place.
@@ -109,7 +134,8 @@ const NO_NAME = NAME;
  * sender.
  *
  * Lifetime: the contents are valid until the next receive into the batch. `free` empties `memory`
- * and every view.
+ * and every view. A batch belongs to one call at a time: while a promise form waits with it, every
+ * other call fails with `EBUSY`.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/recvmmsg.2.html | recvmmsg(2)}
  * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
@@ -129,7 +155,7 @@ const NO_NAME = NAME;
  * server.trySendBatch(batch);
  * ```
  */
-export class DatagramBatch {
+export class DatagramBatch<A extends Address = Address> {
   readonly #capacity: number;
   readonly #slotBytes: number;
   readonly #payload: NativeBuffer;
@@ -161,9 +187,14 @@ export class DatagramBatch {
   /** The sender of the slots below #peerEnd that have NO_NAME. */
   #peer: Uint8Array | undefined;
   #peerEnd = 0;
+  /** The slots below are prepared. A call that waits sends these, whatever `count` says since. */
+  #sendEnd = 0;
   #failed = 0;
   #stoppedIndex = 0;
   #stoppedErrno = 0;
+  /** Whether a call has it that is not answered yet. */
+  #isClaimed = false;
+  #isFreedAfter = false;
 
   /**
    * Maps the memory and lays it out.
@@ -316,9 +347,9 @@ export class DatagramBatch {
    * The address of slot i: who sent it, or where it goes. One object for each sender. Undefined
    * where there is none.
    */
-  address(i: number): Address | undefined {
+  address(i: number): A | undefined {
     const sender = this.sender(i);
-    return sender < 0 ? undefined : (this.#senders as SenderTable).address(sender);
+    return sender < 0 ? undefined : ((this.#senders as SenderTable).address(sender) as A);
   }
 
   /**
@@ -444,9 +475,13 @@ export class DatagramBatch {
 
   /**
    * Returns the memory to the kernel; `memory` and every view are empty afterwards. Does nothing
-   * the second time.
+   * the second time. While a call waits with the batch, it goes when that has its answer.
    */
   free(): void {
+    if (this.#isClaimed) {
+      this.#isFreedAfter = true;
+      return;
+    }
     this.#payload.free();
     this.#tables.free();
     this.#count = 0;
@@ -455,6 +490,17 @@ export class DatagramBatch {
   /** Frees at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.free();
+  }
+
+  #requireIdle(syscall: string): void {
+    if (!this.#isClaimed) return;
+    const hint = "A batch belongs to one call at a time: wait for the first, or use another batch";
+    throw new SystemError(EBUSY, syscall, { hint });
+  }
+
+  #release(): void {
+    this.#isClaimed = false;
+    if (this.#isFreedAfter) this.free();
   }
 
   #requireSlot(i: number): void {
@@ -541,6 +587,7 @@ export class DatagramBatch {
     const homes = this.#homes;
     if (this.#failed > 0) this.#failures.fill(0);
     this.#failed = 0;
+    this.#sendEnd = this.#count;
     for (let i = first; i < this.#count; i++) {
       const header = sendHeaders + i * HEADER;
       const vector = sendVectors + (homes[i] as number) * iovec.size;
@@ -558,7 +605,9 @@ export class DatagramBatch {
    * Sends the prepared slots from `from` on. Returns how many were sent; `stopped` and `failure`
    * tell the rest.
    */
-  #send(fd: number, from: number, flags: number, passOver: boolean): number {
+  #send(fd: number, from: number, flags: number, passOver: boolean, before: number): number {
+    // Asked each time: a call that waited may find it gone.
+    this.#requireUsable();
     const headers = this.#tables.address + this.#layout.sendHeaders;
     this.#stoppedErrno = 0;
     // Slots whose receivers have no room.
@@ -566,8 +615,8 @@ export class DatagramBatch {
     let sent = 0;
     let refused = -1;
     let i = from;
-    while (i < this.#count) {
-      const end = full ? this.#nextFull(i, full) : this.#count;
+    while (i < this.#sendEnd) {
+      const end = full ? this.#nextFull(i, full) : this.#sendEnd;
       if (end === i) {
         // Sent now, it could overtake what the same receiver had no room for.
         this.#fail(i++, EAGAIN);
@@ -593,7 +642,7 @@ export class DatagramBatch {
         // It tells of an earlier datagram to the peer. This one has not been tried yet.
         refused = i;
       } else if (result !== -EINTR) {
-        if (failsBatch(-result)) check(result, "sendmmsg", { transferred: sent });
+        if (failsBatch(-result)) check(result, "sendmmsg", { transferred: before + sent });
         this.#fail(i++, -result);
       }
     }
@@ -607,7 +656,7 @@ export class DatagramBatch {
 
   /** The first slot from `from` on that goes where one of the `full` goes, or `count`. */
   #nextFull(from: number, full: readonly number[]): number {
-    for (let i = from; i < this.#count; i++)
+    for (let i = from; i < this.#sendEnd; i++)
       if (full.some((j) => this.#isSameReceiver(i, j))) return i;
     return this.#count;
   }
@@ -626,7 +675,20 @@ export class DatagramBatch {
     isBatch = (value): value is DatagramBatch => value instanceof Object && #homes in value;
     receiveInto = (batch, fd, flags, peer) => batch.#receive(fd, flags, peer);
     prepareSend = (batch, first, connected) => batch.#prepareSend(first, connected);
-    sendFrom = (batch, fd, from, flags, passOver) => batch.#send(fd, from, flags, passOver);
+    sendFrom = (batch, fd, from, flags, passOver, before = 0) =>
+      batch.#send(fd, from, flags, passOver, before);
+    requireIdle = (batch, syscall) => batch.#requireIdle(syscall);
+    foundNoRoom = (batch) =>
+      batch.#stoppedErrno === EAGAIN || (batch.#failed > 0 && batch.#failures.includes(EAGAIN));
+    claim = (batch, syscall) => {
+      batch.#requireUsable();
+      batch.#requireIdle(syscall);
+      batch.#isClaimed = true;
+    };
+    release = (batch) => batch.#release();
+    poison = (batch) => {
+      if (!batch.#gone()) batch.#memory.fill(POISON);
+    };
     waitsFrom = (batch) => (batch.#stoppedErrno === EAGAIN ? batch.#stoppedIndex : -1);
   }
 }

@@ -23,6 +23,18 @@ export interface SystemErrorDetails {
 }
 
 /**
+ * What cancels a call: an AbortSignal, of which this is what is used. Declared here because not every
+ * project has the types that declare it.
+ */
+export interface CancelSignal {
+  readonly aborted: boolean;
+  readonly reason: unknown;
+  throwIfAborted(): void;
+  addEventListener(type: "abort", listener: () => void): void;
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
+/**
  * A system call that failed. It has the shape of Node's system errors, so
  * `util.getSystemErrorName(error.errno)` works.
  *

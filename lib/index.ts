@@ -17,6 +17,14 @@ export {
   RawAddress,
   UnixAddress,
 } from "./address.ts";
+// As types only: the module itself is loaded when something is first waited for.
+export type {
+  Batches,
+  BatchesOptions,
+  BatchHandler,
+  BatchSubscription,
+  OnBatchOptions,
+} from "./batches.ts";
 export {
   type Capabilities,
   type Capability,
@@ -24,7 +32,13 @@ export {
   capabilities,
 } from "./capabilities.ts";
 export { DatagramBatch, type DatagramBatchOptions, type Stopped } from "./datagram_batch.ts";
-export { ClosedError, SystemError, type SystemErrorDetails, TimeoutError } from "./error.ts";
+export {
+  type CancelSignal,
+  ClosedError,
+  SystemError,
+  type SystemErrorDetails,
+  TimeoutError,
+} from "./error.ts";
 export {
   IpOption,
   Ipv6Option,
@@ -46,9 +60,13 @@ export type {
   TransmitTime,
   WritableOption,
 } from "./option.ts";
+export { type PollInterest, type PollResult, poll, pollSync, tryPoll } from "./poll.ts";
+export { type Poller, type PollerCounters, type PollerRefusal, poller } from "./poller.ts";
 export {
   type AdoptOptions,
+  type AsyncOptions,
   type BufferSize,
+  type CancelOptions,
   type CreateOptions,
   type FlagOptions,
   type PairOptions,

@@ -13,6 +13,7 @@ import {
 import { F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, FD_CLOEXEC } from "../structs/constants/fcntl.ts";
 import { IPPROTO_UDP } from "../structs/constants/netinet_in.ts";
 import { POLLIN, POLLOUT } from "../structs/constants/poll.ts";
+import { EPOLLIN, EPOLLOUT } from "../structs/constants/sys_epoll.ts";
 import {
   AF_INET,
   AF_INET6,
@@ -49,15 +50,33 @@ import {
 import { sockaddr } from "../structs/sockaddr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
 import { type Address, addressBytes, addressFromBytes, toAddress } from "./address.ts";
+import type {
+  Batches,
+  BatchesOptions,
+  BatchHandler,
+  BatchSubscription,
+  OnBatchOptions,
+} from "./batches.ts";
 import {
+  claim,
   type DatagramBatch,
+  foundNoRoom,
   isBatch,
   prepareSend,
   receiveInto,
+  release,
+  requireIdle,
   sendFrom,
   waitsFrom,
 } from "./datagram_batch.ts";
-import { ClosedError, check, SystemError, type SystemErrorDetails, systemError } from "./error.ts";
+import {
+  type CancelSignal,
+  ClosedError,
+  check,
+  SystemError,
+  type SystemErrorDetails,
+  systemError,
+} from "./error.ts";
 import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import {
   describe,
@@ -65,12 +84,15 @@ import {
   requireFlags,
   requireInteger,
   requireOptions,
+  requireSignal,
   requireView,
   toView,
 } from "./internal/arguments.ts";
+import type { BatchSource } from "./internal/batch_source.ts";
 import { deadlineAfter, mayBeReady, pauseUntil, waitUntil } from "./internal/deadline.ts";
 import { Descriptor, openError } from "./internal/descriptor.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
+import { loadPoller } from "./internal/lazy_poller.ts";
 import {
   acceptedParts,
   adoptParts,
@@ -86,6 +108,7 @@ import {
   typeOf,
 } from "./internal/parts.ts";
 import { SenderTable } from "./internal/sender_table.ts";
+import type { Call } from "./internal/wait_line.ts";
 import {
   isMessage,
   type Message,
@@ -184,7 +207,7 @@ export interface FlagOptions {
   readonly flags?: number | undefined;
 }
 
-/** How long a blocking call may take. */
+/** How long a call may take. */
 export interface TimeoutOptions {
   /** Milliseconds for the whole call. Undefined and Infinity are no limit; 0 is one try. */
   readonly timeoutMs?: number | undefined;
@@ -192,6 +215,15 @@ export interface TimeoutOptions {
 
 /** How long a blocking transfer may take, and its flags. */
 export interface WaitOptions extends FlagOptions, TimeoutOptions {}
+
+/** How long a promise form may wait, and what cancels it. */
+export interface CancelOptions extends TimeoutOptions {
+  /** Aborting it rejects the call with the signal's reason; nothing of the call is left behind. */
+  readonly signal?: CancelSignal | undefined;
+}
+
+/** How long a transfer in promise form may wait, what cancels it, and its flags. */
+export interface AsyncOptions extends FlagOptions, CancelOptions {}
 
 /** One datagram, or a piece of a stream, as `receiveFrom` tells of it. */
 export interface ReceivedFrom<Sender = Address | undefined> {
@@ -221,6 +253,13 @@ export interface BufferSize {
   readonly clamped: boolean;
 }
 
+/** A receive that fills a whole target, step by step. */
+interface Progress {
+  readonly target: ArrayBufferView;
+  readonly flags: number;
+  filled: number;
+}
+
 /** What is known of an open socket, by all of ours that share it. */
 interface Link<A> {
   /** Whether the socket has a peer. */
@@ -239,6 +278,8 @@ interface Link<A> {
 
 /** Duplicates the descriptor of a socket, for another of its class. */
 export let duplicateParts: (socket: Socket) => Parts;
+/** The descriptor of a socket; undefined for what is none. */
+export let descriptorOf: (socket: unknown) => Descriptor | undefined;
 
 const DIRECTIONS: Readonly<Record<string, number>> = {
   read: SHUT_RD,
@@ -270,10 +311,16 @@ const option = new Int32Array(new ArrayBuffer(4));
  * A socket of any family and type. The other socket classes are this one, and add what makes sense
  * for one family. The descriptor is close-on-exec and non-blocking.
  *
- * Every call that can wait has two forms: `try…` answers at once (`undefined`, or 0 datagrams, when
- * it would block), and `…Sync` blocks the thread, timers and all, until it is done or `timeoutMs`
- * has passed. Nothing is retried except after a signal, and in a batch after a refusal, which tells
- * of an earlier datagram.
+ * Every call that can wait has three forms. The plain one returns a promise and waits on Bun's event
+ * loop, beside everything else, with `signal` and `timeoutMs`. `try…` answers at once (`undefined`, or
+ * 0 datagrams, when it would block). `…Sync` blocks the thread, timers and all, until it is done or
+ * `timeoutMs` has passed. Nothing is retried except after a signal, and in a batch after a refusal,
+ * which tells of an earlier datagram.
+ *
+ * Promise forms that wait for the same direction are served in order. Buffers, messages and batches
+ * given to one are the call's until it is answered. All promise forms, iterators and handlers of a
+ * thread share one time budget for each turn of the loop (see `poller`). `close` rejects what waits
+ * with a ClosedError, `detach` with `ECANCELED`.
  *
  * Lifetime: until `close`, `detach` or the end of a `using` block. A socket that is dropped open is
  * closed some time after the engine has collected it, unless its thread is terminated before.
@@ -317,6 +364,9 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   /** Whether the caller wants to see the timestamps of records. */
   #showsStamps: boolean;
   #senders: SenderTable | undefined;
+  /** What is called when a send finds no room: the handler of batches wants to know. */
+  #onFull: (() => undefined) | undefined;
+  #subscription: BatchSubscription | undefined;
 
   /**
    * Creates a socket.
@@ -446,6 +496,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     if (result < 0 && !finished)
       throw this.#error(result, "connect", { address: peer, sending: true });
     this.#rememberPeer();
+    this.#retry();
     return true;
   }
 
@@ -484,6 +535,23 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   /**
+   * Gives the socket a peer; the promise form of `connectSync`.
+   *
+   * @throws {TimeoutError} it was not made in time; it still may be: close the socket, or call again.
+   * The same holds when `signal` cancels the call
+   * @throws {SystemError} as tryConnect; `ETIMEDOUT` the kernel gave up
+   */
+  async connect(address: A | string, options?: CancelOptions): Promise<void> {
+    const peer = toAddress(address, this.#domain) as A;
+    // poll(2) does not tell when a Unix listener has room.
+    const pauses = this.#domain === AF_UNIX;
+    // What a receive would fetch first is the answer to this call.
+    const isFirst = this.#type !== SOCK_DGRAM;
+    const attempt = () => this.tryConnect(peer);
+    await this.#wait(EPOLLOUT, "connect", options, () => ({ attempt, pauses, isFirst }));
+  }
+
+  /**
    * Takes the peer of a datagram socket away: the socket receives from everybody again. The address
    * and port of `bind` stay; those that `connect` chose are given back. Does nothing on a socket
    * without a peer.
@@ -503,6 +571,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const unspecified = new Uint8Array(sockaddr.size);
     sockaddr.sa_family.set(new DataView(unspecified.buffer), 0, AF_UNSPEC);
     check(connect(this.#descriptor.fd, unspecified), "connect");
+    this.#retry();
     this.#link.connected = false;
     this.#link.onlySender = this.#link.peer = undefined;
     this.#forgetError();
@@ -532,6 +601,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   listen(backlog = BACKLOG): void {
     requireInteger(backlog, 0, INT_MAX, "a backlog");
     check(listen(this.#descriptor.fd, backlog), "listen");
+    this.#retry();
   }
 
   /**
@@ -573,6 +643,16 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
       if (accepted !== undefined) return accepted;
       waitUntil(this.#descriptor.fd, POLLIN, deadline, "accept4", undefined, tries);
     }
+  }
+
+  /**
+   * Takes a connection; the promise form of `acceptSync`.
+   *
+   * @throws {TimeoutError} none came in time
+   * @throws {SystemError} as tryAccept
+   */
+  accept(options?: CancelOptions): Promise<Socket<A, Sender>> {
+    return this.#wait(EPOLLIN, "accept4", options, () => ({ attempt: () => this.tryAccept() }));
   }
 
   /**
@@ -717,6 +797,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   // IPV6_ADDRFORM turns an IPv6 socket with a mapped peer into an IPv4 one, with other addresses.
   #afterOption(aboutStamps: boolean): void {
+    this.#retry();
     if (aboutStamps) this.#showsStamps = readInt(this.#descriptor.fd, SO_TIMESTAMP) !== 0;
     if (this.#domain !== AF_INET6) return;
     const domain = readInt(this.#descriptor.fd, SO_DOMAIN);
@@ -739,10 +820,13 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @see {@link https://man7.org/linux/man-pages/man2/send.2.html | send(2)}
    */
   trySend(data: ArrayBufferView | ArrayBuffer, options?: FlagOptions): number | undefined {
-    const flags = requireFlags(options?.flags, this.#sendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
-    const view = toView(data, "data");
+    const flags = requireFlags(options?.flags, this.#sendFlags);
+    return this.#send(toView(data, "data"), flags) ?? this.#onFull?.();
+  }
+
+  #send(view: ArrayBufferView, flags: number): number | undefined {
     for (;;) {
-      const result = send(this.#descriptor.fd, view, flags);
+      const result = send(this.#descriptor.fd, view, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
       if (result >= 0) return result;
       if (result === -EAGAIN) return undefined;
       if (result !== -EINTR) throw this.#error(result, "send");
@@ -758,14 +842,32 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} as trySend
    */
   sendSync(data: ArrayBufferView | ArrayBuffer | string, options?: WaitOptions): number {
-    const bytes = typeof data === "string" ? Buffer.from(data) : data;
     const wait = copyWait(options);
     const deadline = deadlineAfter(wait?.timeoutMs);
+    const flags = requireFlags(wait?.flags, this.#sendFlags);
+    const view = toSend(data);
     for (let tries = 0; ; tries++) {
-      const sent = this.trySend(bytes, wait);
+      const sent = this.#send(view, flags);
       if (sent !== undefined) return sent;
       this.#waitToSend(deadline, tries, "send", true);
     }
+  }
+
+  /**
+   * Sends to the peer, waiting for room; the promise form of `sendSync`. Nothing is copied: the data
+   * must stay as it is until the call is answered.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8
+   * @returns bytes sent, on a stream perhaps fewer than there are
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySend
+   */
+  send(data: ArrayBufferView | ArrayBuffer | string, options?: AsyncOptions): Promise<number> {
+    return this.#wait(EPOLLOUT, "send", options, (limits) => {
+      const flags = requireFlags(limits.flags, this.#sendFlags);
+      const view = toSend(data);
+      return { attempt: () => this.#send(requireAttached(view), flags) };
+    });
   }
 
   // Whether another Unix datagram socket has room, poll(2) tells of the peer only.
@@ -800,11 +902,14 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     options?: FlagOptions,
   ): number | undefined {
     const destination = toAddress(address, this.#domain);
+    const flags = requireFlags(options?.flags, this.#sendFlags);
+    return this.#sendTo(toView(data, "data"), destination, flags) ?? this.#onFull?.();
+  }
+
+  #sendTo(view: ArrayBufferView, destination: Address, flags: number): number | undefined {
     const bytes = addressBytes(destination);
-    const flags = requireFlags(options?.flags, this.#sendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
-    const view = toView(data, "data");
     for (;;) {
-      const result = sendto(this.#descriptor.fd, view, flags, bytes);
+      const result = sendto(this.#descriptor.fd, view, flags | MSG_DONTWAIT | MSG_NOSIGNAL, bytes);
       if (result >= 0) return result;
       if (result === -EAGAIN) return undefined;
       if (result !== -EINTR)
@@ -825,15 +930,40 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     address: A | string,
     options?: WaitOptions,
   ): number {
-    const bytes = typeof data === "string" ? Buffer.from(data) : data;
-    const destination = toAddress(address, this.#domain) as A;
+    const destination = toAddress(address, this.#domain);
     const wait = copyWait(options);
     const deadline = deadlineAfter(wait?.timeoutMs);
+    const flags = requireFlags(wait?.flags, this.#sendFlags);
+    const view = toSend(data);
     for (let tries = 0; ; tries++) {
-      const sent = this.trySendTo(bytes, destination, wait);
+      const sent = this.#sendTo(view, destination, flags);
       if (sent !== undefined) return sent;
       this.#waitToSend(deadline, tries, "sendto", false);
     }
+  }
+
+  /**
+   * Sends one datagram to an address, waiting for room; the promise form of `sendToSync`. Nothing is
+   * copied: the data must stay as it is until the call is answered.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8
+   * @returns bytes sent
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendTo
+   */
+  sendTo(
+    data: ArrayBufferView | ArrayBuffer | string,
+    address: A | string,
+    options?: AsyncOptions,
+  ): Promise<number> {
+    return this.#wait(EPOLLOUT, "sendto", options, (limits) => {
+      const destination = toAddress(address, this.#domain);
+      const flags = requireFlags(limits.flags, this.#sendFlags);
+      const view = toSend(data);
+      // Whether another Unix datagram socket has room, no event tells.
+      const pauses = this.#domain === AF_UNIX;
+      return { attempt: () => this.#sendTo(requireAttached(view), destination, flags), pauses };
+    });
   }
 
   /**
@@ -848,9 +978,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   trySendMessage(message: Message, options?: FlagOptions): number | undefined {
     requireMessage(message);
-    const flags = requireFlags(options?.flags, this.#sendFlags) | MSG_DONTWAIT | MSG_NOSIGNAL;
+    const flags = requireFlags(options?.flags, this.#sendFlags);
+    return this.#sendMessage(message, flags) ?? this.#onFull?.();
+  }
+
+  #sendMessage(message: Message, flags: number): number | undefined {
+    const { fd } = this.#descriptor;
+    const allFlags = flags | MSG_DONTWAIT | MSG_NOSIGNAL;
     for (;;) {
-      const result = sendMessageFrom(message, this.#descriptor.fd, flags, this.#link.connected);
+      const result = sendMessageFrom(message, fd, allFlags, this.#link.connected);
       if (result >= 0) return result;
       if (result === -EAGAIN) return undefined;
       if (result !== -EINTR) throw this.#error(result, "sendmsg", this.#destination(message));
@@ -872,11 +1008,29 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   sendMessageSync(message: Message, options?: WaitOptions): number {
     const wait = copyWait(options);
     const deadline = deadlineAfter(wait?.timeoutMs);
+    requireMessage(message);
+    const flags = requireFlags(wait?.flags, this.#sendFlags);
     for (let tries = 0; ; tries++) {
-      const sent = this.trySendMessage(message, wait);
+      const sent = this.#sendMessage(message, flags);
       if (sent !== undefined) return sent;
       this.#waitToSend(deadline, tries, "sendmsg", this.#link.connected);
     }
+  }
+
+  /**
+   * Sends a message, waiting for room; the promise form of `sendMessageSync`.
+   *
+   * @returns bytes sent, on a stream perhaps fewer than there are
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendMessage
+   */
+  sendMessage(message: Message, options?: AsyncOptions): Promise<number> {
+    return this.#wait(EPOLLOUT, "sendmsg", options, (limits) => {
+      requireMessage(message);
+      const flags = requireFlags(limits.flags, this.#sendFlags);
+      const attempt = () => this.#sendMessage(message, flags);
+      return { attempt, pauses: this.#hasQueuesOfOthers() };
+    });
   }
 
   /**
@@ -934,20 +1088,60 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   #receiveAll(target: ArrayBufferView, flags: number, deadline: number): number {
+    const progress = this.#startReceiveAll(target, flags);
+    while (!this.#receiveMore(progress))
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv", progress.filled);
+    return progress.filled;
+  }
+
+  #startReceiveAll(target: ArrayBufferView, flags: number): Progress {
     if (flags & (MSG_PEEK | MSG_OOB))
       throw new RangeError("Cannot use MSG_WAITALL together with MSG_PEEK or MSG_OOB");
     this.#requireTarget(target);
+    return { target, flags: flags | MSG_DONTWAIT, filled: 0 };
+  }
+
+  // Returns false when it would block.
+  #receiveMore(progress: Progress): boolean {
+    const { target, flags } = progress;
+    // Asked each time: it may have been detached since.
+    this.#requireTarget(target);
     const whole = bytesOf(target);
-    let filled = 0;
-    while (filled < whole.length) {
-      const { fd } = this.#descriptor;
-      const result = recv(fd, whole.subarray(filled), flags | MSG_DONTWAIT);
+    while (progress.filled < whole.length) {
+      const result = recv(this.#descriptor.fd, whole.subarray(progress.filled), flags);
       if (result === 0) break;
-      if (result > 0) filled += result;
-      else if (result === -EAGAIN) waitUntil(fd, POLLIN, deadline, "recv", filled);
-      else if (result !== -EINTR) throw this.#error(result, "recv", { transferred: filled });
+      if (result > 0) progress.filled += result;
+      else if (result === -EAGAIN) return false;
+      else if (result !== -EINTR)
+        throw this.#error(result, "recv", { transferred: progress.filled });
     }
-    return filled;
+    return true;
+  }
+
+  /**
+   * Receives into any part of any buffer, waiting for data; the promise form of `receiveSync`. The
+   * target is the call's until it is answered.
+   *
+   * @param target overwritten; an empty one takes a datagram off the queue unread
+   * @returns bytes written; 0 is the end of a stream, or an empty datagram
+   * @throws {TimeoutError} nothing came in time; with `MSG_WAITALL`, `transferred` says what did
+   * @throws {SystemError} as tryReceive
+   */
+  receive(target: ArrayBufferView, options?: AsyncOptions): Promise<number> {
+    return this.#wait(EPOLLIN, "recv", options, (limits) => {
+      const flags = requireFlags(limits.flags, this.#receiveFlags);
+      if (flags & MSG_WAITALL) return this.#receiveWhole(target, flags);
+      this.#requireTarget(target);
+      return { attempt: () => this.tryReceive(target, limits) };
+    });
+  }
+
+  #receiveWhole(target: ArrayBufferView, flags: number): Attempt<number> {
+    const progress = this.#startReceiveAll(target, flags);
+    return {
+      attempt: () => (this.#receiveMore(progress) ? progress.filled : undefined),
+      transferred: () => progress.filled,
+    };
   }
 
   /**
@@ -987,6 +1181,23 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#refuseDiscard(wait?.flags);
     const target = new Uint8Array(bytesMax);
     return target.slice(0, this.receiveSync(target, wait));
+  }
+
+  /**
+   * Receives into new memory, waiting for data; the promise form of `receiveBytesSync`.
+   *
+   * @param bytesMax as for tryReceiveBytes
+   * @returns the data: empty at the end of a stream, or for an empty datagram
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceive
+   */
+  async receiveBytes(bytesMax: number, options?: AsyncOptions): Promise<Uint8Array<ArrayBuffer>> {
+    requireInteger(bytesMax, 1, INT_MAX, "bytesMax");
+    const { flags, timeoutMs, signal } = options ?? {};
+    refuseWaitAll({ flags });
+    this.#refuseDiscard(flags);
+    const target = new Uint8Array(bytesMax);
+    return target.slice(0, await this.receive(target, { flags, timeoutMs, signal }));
   }
 
   /**
@@ -1054,6 +1265,22 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   /**
+   * Receives and tells who sent it, waiting for data; the promise form of `receiveFromSync`. The
+   * target is the call's until it is answered.
+   *
+   * @param target overwritten; an empty one takes a datagram off the queue unread
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceive
+   */
+  receiveFrom(target: ArrayBufferView, options?: AsyncOptions): Promise<ReceivedFrom<Sender>> {
+    return this.#wait(EPOLLIN, "recvfrom", options, (limits) => {
+      requireFlags(refuseWaitAll(limits)?.flags, this.#receiveFlags);
+      this.#requireTarget(target);
+      return { attempt: () => this.tryReceiveFrom(target, limits) };
+    });
+  }
+
+  /**
    * Receives into the vectors of a message, with its address, flags and control messages, or answers
    * at once. Descriptors that arrive among the control messages are close-on-exec, and the caller's
    * to close.
@@ -1105,6 +1332,40 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   /**
+   * Receives into the vectors of a message, with its address, flags and control messages, waiting
+   * for data; the promise form of `receiveMessageSync`. The message is the call's until it is
+   * answered.
+   *
+   * @returns bytes written, as tryReceiveMessage
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceive
+   */
+  receiveMessage(message: Message, options?: AsyncOptions): Promise<number> {
+    return this.#wait(EPOLLIN, "recvmsg", options, (limits) => {
+      requireMessage(message);
+      requireFlags(refuseWaitAll(limits)?.flags, this.#receiveFlags);
+      return { attempt: () => this.tryReceiveMessage(message, limits) };
+    });
+  }
+
+  // The promise form of a call: options are read once, then the arguments are checked, and then it is
+  // tried. Whatever is wrong rejects it.
+  #wait<Result>(
+    event: typeof EPOLLIN | typeof EPOLLOUT,
+    syscall: string,
+    options: AsyncOptions | undefined,
+    prepare: (limits: Limits) => Attempt<Result>,
+  ): Promise<Result> {
+    try {
+      const limits = copyLimits(options);
+      const call = { syscall, ...prepare(limits) };
+      return loadPoller().perform(this.#descriptor, event, call, limits.deadline, limits.signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
    * Sends the slots of a batch, or as many as fit the send buffer now. A connected socket sends all
    * to its peer; any other sends each slot to its `address`: after a receive that is who sent it.
    *
@@ -1120,13 +1381,16 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
    */
   trySendBatch(batch: DatagramBatch, first = 0, options?: FlagOptions): number {
-    this.#requireBatch(batch);
+    this.#requireBatch(batch, "sendmmsg");
     // MSG_MORE would make one datagram of all slots, for the address of the first.
     const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
     this.#requireOpen("sendmmsg");
     prepareSend(batch, first, this.#link.connected);
     const sent = sendFrom(batch, this.#descriptor.fd, first, flags, this.#hasQueuesOfOthers());
-    if (sent < batch.count - first) this.#forgetDeadPeer();
+    if (sent < batch.count - first) {
+      this.#forgetDeadPeer();
+      if (foundNoRoom(batch)) this.#onFull?.();
+    }
     return sent;
   }
 
@@ -1146,7 +1410,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * `batch.stopped` tells from where
    */
   sendBatchSync(batch: DatagramBatch, first = 0, options?: WaitOptions): number {
-    this.#requireBatch(batch);
+    this.#requireBatch(batch, "sendmmsg");
     const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
     const deadline = deadlineAfter(options?.timeoutMs);
     this.#requireOpen("sendmmsg");
@@ -1156,12 +1420,52 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     let tries = 0;
     for (let next = waitsFrom(batch); next >= 0; next = waitsFrom(batch)) {
       this.#waitToSend(deadline, tries++, "sendmmsg", this.#link.connected, sent);
-      const more = sendFrom(batch, fd, next, flags, false);
+      const more = sendFrom(batch, fd, next, flags, false, sent);
       if (more > 0) tries = 0;
       sent += more;
     }
     if (sent < batch.count - first) this.#forgetDeadPeer();
     return sent;
+  }
+
+  /**
+   * Sends the slots of a batch, waiting for room; the promise form of `sendBatchSync`. The batch is
+   * the call's until it is answered: every other call with it fails with `EBUSY`.
+   *
+   * @param first the slot to start with, 0 to `batch.count`
+   * @returns datagrams sent; fewer than there are when some failed, or when `batch.stopped` tells
+   * of an error that waiting does not cure
+   * @throws {TimeoutError} there was no room in time; `transferred` counts what was sent,
+   * `batch.stopped` tells from where
+   * @throws {ClosedError} the socket was closed; `transferred` counts what was sent before
+   */
+  sendBatch(batch: DatagramBatch, first = 0, options?: AsyncOptions): Promise<number> {
+    return this.#wait(EPOLLOUT, "sendmmsg", options, (limits) => {
+      this.#requireBatch(batch, "sendmmsg");
+      const flags = requireFlags(limits.flags, this.#sendFlags & ~MSG_MORE);
+      this.#requireOpen("sendmmsg");
+      prepareSend(batch, first, this.#link.connected);
+      return this.#sendWhole(batch, first, flags);
+    });
+  }
+
+  #sendWhole(batch: DatagramBatch, first: number, flags: number): Attempt<number> {
+    const count = batch.count - first;
+    let sent = 0;
+    let next = first;
+    claim(batch, "sendmmsg");
+    return {
+      pauses: this.#hasQueuesOfOthers(),
+      attempt: () => {
+        sent += sendFrom(batch, this.#descriptor.fd, next, flags, false, sent);
+        next = waitsFrom(batch);
+        if (next >= 0) return undefined;
+        if (sent < count) this.#forgetDeadPeer();
+        return sent;
+      },
+      transferred: () => sent,
+      settled: () => release(batch),
+    };
   }
 
   /**
@@ -1175,9 +1479,13 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @see {@link https://man7.org/linux/man-pages/man2/recvmmsg.2.html | recvmmsg(2)}
    */
   tryReceiveBatch(batch: DatagramBatch, options?: FlagOptions): number {
-    this.#requireBatch(batch);
+    this.#requireBatch(batch, "recvmmsg");
     const flags = requireFlags(options?.flags, this.#receiveFlags);
     this.#requireOpen("recvmmsg");
+    return this.#receiveBatch(batch, flags);
+  }
+
+  #receiveBatch(batch: DatagramBatch, flags: number): number {
     for (;;) {
       const result = receiveInto(batch, this.#descriptor.fd, flags, this.#link.onlySender);
       if (result >= 0) return result;
@@ -1208,10 +1516,115 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     }
   }
 
+  /**
+   * Fills a batch with the datagrams that are waiting, and waits for at least one; the promise form
+   * of `receiveBatchSync`. The batch is the call's until it is answered: every other call with it
+   * fails with `EBUSY`.
+   *
+   * @returns datagrams received, at least 1
+   * @throws {TimeoutError} none came in time
+   * @throws {SystemError} as tryReceiveBatch
+   */
+  receiveBatch(batch: DatagramBatch, options?: AsyncOptions): Promise<number> {
+    return this.#wait(EPOLLIN, "recvmmsg", options, (limits) => {
+      this.#requireBatch(batch, "recvmmsg");
+      const flags = requireFlags(limits.flags, this.#receiveFlags);
+      this.#requireOpen("recvmmsg");
+      claim(batch, "recvmmsg");
+      return {
+        attempt: () => {
+          this.#requireOpen("recvmmsg");
+          return this.#receiveBatch(batch, flags) || undefined;
+        },
+        settled: () => release(batch),
+      };
+    });
+  }
+
+  /**
+   * Receives batches for `for await`: each step waits until there are datagrams, and gives them in a
+   * DatagramBatch whose contents are valid until the next step. Leaving the loop frees it. The loop
+   * ends when the socket is closed or detached by this program; an error of the socket is thrown
+   * into it.
+   *
+   * @throws {TypeError} the socket is a stream
+   * @throws {RangeError} an option is out of range
+   *
+   * @example An echo server that serves beside everything else
+   * ```ts
+   * import { UdpSocket } from "bun-sockets";
+   *
+   * using socket = UdpSocket.bind("127.0.0.1:0");
+   * using client = UdpSocket.open("ipv4");
+   * await client.sendTo("hello", socket.localAddress);
+   * for await (const batch of socket.batches()) {
+   *   await socket.sendBatch(batch);
+   *   break; // a server would go on
+   * }
+   * console.log(`${Buffer.from(await client.receiveBytes(100))}`); // hello
+   * ```
+   */
+  batches(options: BatchesOptions = {}): Batches<A> {
+    this.#requireDatagrams();
+    const { Batches }: typeof import("./batches.ts") = require("./batches.ts");
+    return new Batches(this.#source(), options);
+  }
+
+  /**
+   * Calls a function with each batch of datagrams that comes, until the socket is closed: the
+   * cheapest way to serve. The contents are valid until the function returns, or until the promise
+   * settles that it returns: nothing more is received before. What it throws is reported
+   * (`reportError`) and pauses the socket.
+   *
+   * Unlike a loop, this returns at once: `using` at the top of a program would close the socket when
+   * the last line of the program has run, so a server's socket is a `const`.
+   *
+   * @param handler called with the batch, in the order of arrival
+   * @throws {TypeError} the socket is a stream, or has a handler already
+   * @throws {RangeError} an option is out of range
+   *
+   * @example Echo, and stop
+   * ```ts
+   * import { UdpSocket } from "bun-sockets";
+   *
+   * using socket = UdpSocket.bind("127.0.0.1:0");
+   * using client = UdpSocket.open("ipv4");
+   * using echo = socket.onBatch((batch) => void socket.trySendBatch(batch));
+   * await client.sendTo("hello", socket.localAddress);
+   * console.log(`${Buffer.from(await client.receiveBytes(100))}`, echo.paused); // hello false
+   * ```
+   */
+  onBatch(handler: BatchHandler<A>, options: OnBatchOptions = {}): BatchSubscription {
+    this.#requireDatagrams();
+    this.#requireOpen("recvmmsg");
+    if (this.#subscription?.stopped === false)
+      throw new TypeError("Cannot add a second handler to a socket: stop the first one");
+    const { subscribe }: typeof import("./batches.ts") = require("./batches.ts");
+    this.#subscription = subscribe(this.#source(), handler as BatchHandler, options);
+    return this.#subscription;
+  }
+
+  // What an iterator or a handler needs of its socket.
+  #source(): BatchSource {
+    return {
+      descriptor: this.#descriptor,
+      receive: (batch) => this.#receiveBatch(batch, 0),
+      onFull: (listener) => {
+        this.#onFull = listener;
+      },
+      hasQueuesOfOthers: () => this.#hasQueuesOfOthers(),
+    };
+  }
+
   // At the end of a seqpacket connection recvmmsg(2) would fill every slot with nothing.
-  #requireBatch(batch: DatagramBatch): void {
+  #requireBatch(batch: DatagramBatch, syscall: string): void {
     if (!isBatch(batch))
       throw new TypeError("Cannot use this as a batch: expected a DatagramBatch");
+    this.#requireDatagrams();
+    requireIdle(batch, syscall);
+  }
+
+  #requireDatagrams(): void {
     if (this.#type === SOCK_STREAM || this.#type === SOCK_SEQPACKET)
       throw new TypeError(`Cannot use a batch on a ${this.type} socket: expected a datagram one`);
   }
@@ -1234,6 +1647,13 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
       );
     }
     check(shutdown(this.#descriptor.fd, how), "shutdown");
+    this.#retry();
+  }
+
+  // The kernel does not tell of every change that we make ourselves.
+  #retry(): void {
+    const { watch } = this.#descriptor;
+    if (watch) loadPoller().retry(watch);
   }
 
   /**
@@ -1301,6 +1721,24 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#link.connected = getpeername(this.#descriptor.fd, name, nameLength) === 0;
   }
 
+  /**
+   * Lets calls, iterators and handlers that wait keep the process alive, which they do unless
+   * `unref` was called. Does nothing the second time.
+   */
+  ref(): this {
+    loadPoller().setRef(this.#descriptor, true);
+    return this;
+  }
+
+  /**
+   * Lets the process end although something waits for this socket. What waits goes on waiting as long
+   * as something else keeps the process alive.
+   */
+  unref(): this {
+    loadPoller().setRef(this.#descriptor, false);
+    return this;
+  }
+
   /** Closes at the end of a `using` block. */
   [Symbol.dispose](): void {
     this.close();
@@ -1322,6 +1760,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   static {
     duplicateParts = (socket) => socket.#duplicateParts();
+    descriptorOf = (socket) =>
+      socket instanceof Object && #descriptor in socket ? socket.#descriptor : undefined;
   }
 }
 
@@ -1342,6 +1782,40 @@ function refuseWaitAll(options: WaitOptions | undefined): WaitOptions | undefine
   if (typeof wait?.flags === "number" && wait.flags & MSG_WAITALL)
     throw new RangeError("Cannot use MSG_WAITALL here: receiveSync fills a whole target");
   return wait;
+}
+
+/** A call that can wait, without its name. */
+type Attempt<Result> = Omit<Call<Result>, "syscall">;
+
+/** The options of a promise form, read once. */
+interface Limits extends FlagOptions {
+  readonly deadline: number;
+  readonly signal: CancelSignal | undefined;
+}
+
+// Throws the reason of a signal that was aborted before: nothing is done then.
+function copyLimits(options: AsyncOptions | undefined): Limits {
+  if (!options) return UNLIMITED;
+  const { flags, timeoutMs, signal } = options;
+  requireSignal(signal)?.throwIfAborted();
+  return { flags, deadline: deadlineAfter(timeoutMs), signal };
+}
+
+const UNLIMITED: Limits = {
+  flags: undefined,
+  deadline: Number.POSITIVE_INFINITY,
+  signal: undefined,
+};
+
+/** The data of a send that may wait: a string as UTF-8. */
+function toSend(data: ArrayBufferView | ArrayBuffer | string): ArrayBufferView {
+  return toView(typeof data === "string" ? Buffer.from(data) : data, "data");
+}
+
+/** Refuses data that has gone while its send waited: it would be sent as an empty datagram. */
+function requireAttached(view: ArrayBufferView): ArrayBufferView {
+  requireView(view, "data");
+  return view;
 }
 
 function requireMessage(message: Message): void {

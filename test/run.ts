@@ -99,7 +99,8 @@ function runPart(
       ],
       {
         cwd: root,
-        env: { ...process.env, ...env },
+        // Whoever relies on the contents of an old batch is to find out here.
+        env: { ...process.env, ...env, BUN_SOCKETS_DEBUG: "1" },
         stdio: ["ignore", "inherit", "inherit"],
         timeout: PART_MS_MAX,
         killSignal: "SIGKILL",

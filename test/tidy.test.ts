@@ -23,7 +23,10 @@ const ARROWS: readonly (readonly [from: RegExp, to: RegExp])[] = [
   [/^structs\//, /^structs\//],
   [/^lib\/ffi\//, /^(lib\/ffi|structs)\/|^bun:ffi$/],
   [/^lib\/sys\//, /^(lib\/(sys|ffi)|structs)\//],
-  [/^lib\//, /^lib\/(?!index)\w+\.ts$|^lib\/ffi\/memory\.ts$|^(lib\/(internal|sys)|structs)\//],
+  [
+    /^lib\//,
+    /^lib\/(?!index)\w+\.ts$|^lib\/ffi\/(memory|helper_thread)\.ts$|^(lib\/(internal|sys)|structs)\//,
+  ],
   [/^(examples|cli)\//, /^bun-sockets(\/\w+)?$|^node:|^bun$|^bun:(?!ffi$)/],
 ];
 
@@ -84,6 +87,7 @@ describe("arrows", () => {
     ["lib/error.ts", 'process.getBuiltinModule("node:util");'],
     ["lib/error.ts", ' * import { inspect } from "node:util";'],
     ["lib/native_buffer.ts", 'import { mapMemory } from "./ffi/memory.ts";'],
+    ["lib/internal/thread_ringer.ts", 'import { start } from "../ffi/helper_thread.ts";'],
     ["lib/internal/deadline.ts", 'import { check } from "../error.ts";'],
     ["examples/echo.ts", 'import { bind } from "bun-sockets/sys";\nimport { $ } from "bun";'],
     ["test/tidy.test.ts", 'import { cc } from "bun:ffi";'],

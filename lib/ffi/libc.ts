@@ -69,6 +69,8 @@ const prototypes = {
   epoll_ctl: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
   // int epoll_wait(int epfd, struct epoll_event *events, int maxevents, int timeout);
   epoll_wait: { args: ["i32", "ptr", "i32", "i32"], returns: "i32" },
+  // int eventfd(unsigned int initval, int flags);
+  eventfd: { args: ["u32", "i32"], returns: "i32" },
 
   // ssize_t read(int fd, void *buf, size_t count);
   read: { args: ["i32", "ptr", "usize"], returns: "i32" },
@@ -95,15 +97,13 @@ const prototypes = {
   unlink: { args: ["ptr"], returns: "i32" },
   // int gethostname(char *name, size_t len);
   gethostname: { args: ["ptr", "usize"], returns: "i32" },
-  // long syscall(long number, ... /* int olddirfd, const char *oldpath,
-  //              int newdirfd, const char *newpath, unsigned int flags */);
-  // With the arguments of renameat2(2), for which musl has a function only lately.
-  syscall: { args: ["i64", "i32", "ptr", "i32", "ptr", "u32"], returns: "i32" },
 
   // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
   mmap: { args: ["ptr", "usize", "i32", "i32", "i32", "i64"], returns: "ptr" },
   // int munmap(void *addr, size_t length);
   munmap: { args: ["ptr", "usize"], returns: "i32" },
+  // int memfd_create(const char *name, unsigned int flags);
+  memfd_create: { args: ["ptr", "u32"], returns: "i32" },
   // int mprotect(void *addr, size_t len, int prot);
   mprotect: { args: ["ptr", "usize", "i32"], returns: "i32" },
   // void *dlsym(void *handle, const char *symbol);
@@ -156,7 +156,24 @@ const prototypes = {
   __errno_location: { args: [], returns: "ptr" },
 } as const satisfies Record<string, FFIFunction>;
 
-type Name = keyof typeof prototypes;
+// System calls for which not every libc has a function. Each entry is the C function `syscall` with
+// the prototype of one of them behind the number of the call, which system_call.ts knows:
+// long syscall(long number, ...);
+const systemCalls = {
+  // int renameat2(int olddirfd, const char *oldpath, int newdirfd, const char *newpath,
+  //               unsigned int flags);
+  renameat2: { args: ["i64", "i32", "ptr", "i32", "ptr", "u32"], returns: "i32" },
+  // int io_uring_setup(u32 entries, struct io_uring_params *p);
+  io_uring_setup: { args: ["i64", "u32", "ptr"], returns: "i32" },
+  // int io_uring_enter(unsigned int fd, unsigned int to_submit, unsigned int min_complete,
+  //                    unsigned int flags, const sigset_t *sig, size_t sz);
+  io_uring_enter: { args: ["i64", "u32", "u32", "u32", "u32", "ptr", "usize"], returns: "i32" },
+} as const satisfies Record<string, FFIFunction>;
+
+type Prototypes = typeof prototypes & typeof systemCalls;
+type Name = keyof Prototypes;
+
+const names = [...Object.keys(prototypes), ...Object.keys(systemCalls)] as readonly Name[];
 
 /**
  * What C may read or write: a view, passed for the length of one call, or an address that its owner
@@ -179,8 +196,8 @@ type Result<Kind extends string> = Kind extends "ptr"
 /** The table's type: each entry takes and returns what its prototype says. */
 export type Libc = {
   [Key in Name]: (
-    ...values: Arguments<(typeof prototypes)[Key]["args"]>
-  ) => Result<(typeof prototypes)[Key]["returns"]>;
+    ...values: Arguments<Prototypes[Key]["args"]>
+  ) => Result<Prototypes[Key]["returns"]>;
 };
 
 // What stands in each entry until libc is open.
@@ -231,16 +248,15 @@ function makeStubs(): Libc {
       open();
       return (libc[name] as (...values: never[]) => unknown)(...values);
     };
-  return Object.fromEntries(
-    (Object.keys(prototypes) as Name[]).map((name) => [name, stub(name)]),
-  ) as Libc;
+  return Object.fromEntries(names.map((name) => [name, stub(name)])) as Libc;
 }
 
 // Opens libc and puts its functions in the place of every stub. An entry that a test has replaced
 // stays as it is.
 function open(): void {
   const symbols = openFirst(libcNames()) as unknown as Libc;
-  for (const name of Object.keys(prototypes) as Name[]) {
+  Object.assign(symbols, linkSystemCalls(symbols));
+  for (const name of names) {
     if (libc[name] === stubs[name]) Object.assign(libc, { [name]: symbols[name] });
   }
   readInt = ffi().read.i32;
@@ -258,4 +274,12 @@ function openFirst(names: readonly string[]) {
     }
   }
   throw new Error(`Cannot open the C library: ${failures.join("; ")}`);
+}
+
+// dlopen() cannot give one C function under several names, so these are linked by its address.
+function linkSystemCalls({ dlsym }: Libc) {
+  const ptr = dlsym(null, Buffer.from("syscall\0")) as Pointer | null;
+  if (ptr === null) throw new Error("Cannot find syscall in the C library");
+  const linked = Object.entries(systemCalls).map(([name, call]) => [name, { ...call, ptr }]);
+  return ffi().linkSymbols(Object.fromEntries(linked)).symbols;
 }

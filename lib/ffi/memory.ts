@@ -1,7 +1,9 @@
 import type { Pointer } from "bun:ffi";
 import {
   MAP_ANONYMOUS,
+  MAP_POPULATE,
   MAP_PRIVATE,
+  MAP_SHARED,
   PROT_READ,
   PROT_WRITE,
 } from "../../structs/constants/sys_mman.ts";
@@ -34,14 +36,23 @@ let munmapAddress = 0;
  * buffer, and never under a living view.
  */
 export function mapMemory(byteLength: number): Mapping | number {
-  const address = libc.mmap(
-    null,
-    byteLength,
-    PROT_READ | PROT_WRITE,
-    MAP_PRIVATE | MAP_ANONYMOUS,
-    -1,
-    0,
-  );
+  const flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  return owned(libc.mmap(null, byteLength, PROT_READ | PROT_WRITE, flags, -1, 0), byteLength);
+}
+
+/**
+ * Maps what a descriptor stands for, from `offset` on, for reading and writing, shared with the
+ * kernel and with all who map the same, and in memory at once. Returns the mapping, or `-errno`.
+ *
+ * The ArrayBuffer owns the mapping as that of `mapMemory` does. The descriptor may be closed.
+ */
+export function mapDescriptor(fd: number, byteLength: number, offset: number): Mapping | number {
+  const flags = MAP_SHARED | MAP_POPULATE;
+  return owned(libc.mmap(null, byteLength, PROT_READ | PROT_WRITE, flags, fd, offset), byteLength);
+}
+
+// Gives an ArrayBuffer what mmap(2) has returned. The call stands in the argument.
+function owned(address: number | bigint | null, byteLength: number): Mapping | number {
   // MAP_FAILED is (void *)-1, which does not fit a double and arrives as a bigint.
   if (typeof address !== "number") return negativeErrno();
   munmapAddress ||= Number(libc.dlsym(null, Buffer.from("munmap\0")));

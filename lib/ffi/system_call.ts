@@ -3,8 +3,8 @@
  * numbers that <sys/syscall.h> gives them.
  */
 export const SYSTEM_CALLS = {
-  x64: { renameat2: 316 },
-  arm64: { renameat2: 276 },
+  x64: { io_uring_enter: 426, io_uring_setup: 425, renameat2: 316 },
+  arm64: { io_uring_enter: 426, io_uring_setup: 425, renameat2: 276 },
 } as const;
 
 /** Returns the number of a system call on this machine. */

@@ -1,3 +1,4 @@
+import type { CancelSignal } from "../error.ts";
 import { bufferOf, isArrayBuffer, isDetached, isResizable } from "../ffi/memory.ts";
 
 /** Throws a RangeError unless `value` is a whole number between the bounds, both included. */
@@ -84,3 +85,23 @@ export function requireFlags(flags: number | undefined, allowed: number): number
   }
   return flags;
 }
+
+/** Returns the signal of a call, or undefined. */
+export function requireSignal(signal: CancelSignal | undefined): CancelSignal | undefined {
+  if (signal === undefined || isAbortSignal(signal)) return signal;
+  throw new TypeError(`Cannot use ${describe(signal)} as a signal: expected an AbortSignal`);
+}
+
+// The engine's own getter tells one from what only inherits from it, which `instanceof` takes.
+function isAbortSignal(value: unknown): boolean {
+  if (!(value instanceof AbortSignal)) return false;
+  try {
+    aborted ??= Object.getOwnPropertyDescriptor(AbortSignal.prototype, "aborted")?.get;
+    aborted?.call(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+let aborted: (() => boolean) | undefined;

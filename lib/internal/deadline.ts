@@ -60,6 +60,19 @@ export function waitUntil(
 }
 
 /**
+ * Blocks the thread until one of many descriptors is ready, or has an error to report.
+ *
+ * @param pollfds structs `pollfd`, whose `revents` are set
+ * @throws {TimeoutError} when the deadline passes first
+ */
+export function waitForAny(pollfds: DataView, deadline: number): void {
+  // 0 milliseconds are one try.
+  const ready = poll(pollfds, 0);
+  if (ready !== -EINTR && check(ready, "poll") > 0) return;
+  while (pollAll(pollfds, deadline, POLL_MS_MAX, "poll") === 0);
+}
+
+/**
  * Blocks the thread for a moment, for conditions that no descriptor tells of: 1 ms after the first
  * try, then 2, 4, 8, and 10 at most.
  *
@@ -74,7 +87,6 @@ export function pauseUntil(
   pollOnce(NOBODY, 0, deadline, Math.min(2 ** tries, PAUSE_MS_MAX), syscall, transferred);
 }
 
-// One poll(2). Returns 0 when it was interrupted, or the time is over.
 function pollOnce(
   fd: number,
   events: number,
@@ -83,13 +95,24 @@ function pollOnce(
   syscall: string,
   transferred: number | undefined,
 ): number {
-  const remaining = deadline - performance.now();
-  if (remaining <= 0) throw new TimeoutError(syscall, transferred ? { transferred } : {});
   pollfd.fd.set(fds, 0, fd);
   pollfd.events.set(fds, 0, events);
+  return pollAll(fds, deadline, limitMs, syscall, transferred);
+}
+
+// One poll(2). Returns 0 when it was interrupted, or the time is over.
+function pollAll(
+  pollfds: DataView,
+  deadline: number,
+  limitMs: number,
+  syscall: string,
+  transferred?: number,
+): number {
+  const remaining = deadline - performance.now();
+  if (remaining <= 0) throw new TimeoutError(syscall, transferred ? { transferred } : {});
   // Rounded up: a wait that ends early would only be made again.
   const isEndless = remaining === Number.POSITIVE_INFINITY && limitMs === POLL_MS_MAX;
-  const ready = poll(fds, isEndless ? -1 : Math.ceil(Math.min(remaining, limitMs)));
+  const ready = poll(pollfds, isEndless ? -1 : Math.ceil(Math.min(remaining, limitMs)));
   return ready === -EINTR ? 0 : check(ready, "poll");
 }
 

@@ -10,6 +10,7 @@ import { SO_COOKIE, SOL_SOCKET } from "../../structs/constants/sys_socket.ts";
 import { systemError } from "../error.ts";
 import { getsockopt } from "../sys/socket.ts";
 import { close } from "../sys/unistd.ts";
+import type { End, Watch } from "./wait_line.ts";
 
 /** What the net knows of a descriptor. It must not know the owner, which would keep it alive. */
 interface Held {
@@ -18,6 +19,8 @@ interface Held {
   /** The kernel's number of the socket, in two words: 0 where it gives none. */
   readonly cookieLow: number;
   readonly cookieHigh: number;
+  /** What the poller knows of it, once somebody has waited. */
+  watch: Watch | undefined;
 }
 
 // The generation of the owner of each number. A number that is closed and given out again has
@@ -45,6 +48,7 @@ const cookieLength = new Uint32Array(new ArrayBuffer(4));
 export class Descriptor {
   #fd: number;
   readonly #generation: number;
+  readonly #held: Held;
 
   /**
    * Takes the result of a call that opens a socket.
@@ -59,8 +63,10 @@ export class Descriptor {
     owners.set(result, this.#generation);
     readCookie(result);
     const [cookieLow = 0, cookieHigh = 0] = cookie;
+    const generation = this.#generation;
+    this.#held = { fd: result, generation, cookieLow, cookieHigh, watch: undefined };
     net ??= new FinalizationRegistry(closeDropped);
-    net.register(this, { fd: result, generation: this.#generation, cookieLow, cookieHigh }, this);
+    net.register(this, this.#held, this);
     collectWhenMany();
   }
 
@@ -69,9 +75,18 @@ export class Descriptor {
     return this.#fd;
   }
 
-  /** Closes it. Does nothing the second time. */
+  /** What the poller knows of it. Undefined until somebody has waited. */
+  get watch(): Watch | undefined {
+    return this.#held.watch;
+  }
+
+  set watch(watch: Watch) {
+    this.#held.watch = watch;
+  }
+
+  /** Closes it. Does nothing the second time. Whoever waits for it is told. */
   close(): void {
-    const fd = this.release();
+    const fd = this.release("closed");
     // close(2): the descriptor is gone even when it reports an error, and there is nothing a caller
     // could do.
     if (fd >= 0) close(fd);
@@ -86,15 +101,24 @@ export class Descriptor {
    * Gives the number away, open, and forgets it. Returns -1 when there is none any more, also when
    * somebody has closed it behind our back and it means another socket of ours.
    */
-  release(): number {
+  release(how: End = "detached"): number {
     const fd = this.#fd;
     if (fd < 0) return -1;
     this.#fd = -1;
     net?.unregister(this);
-    if (owners.get(fd) !== this.#generation) return -1;
+    const isOurs = owners.get(fd) === this.#generation;
+    endWaiting(this.#held, how, isOurs);
+    if (!isOurs) return -1;
     forget(fd);
     return fd;
   }
+}
+
+// The poller's set must let go of a descriptor before it is closed.
+function endWaiting({ watch }: Held, how: End, isOurs: boolean): void {
+  if (!watch) return;
+  const { engine }: typeof import("./poller_engine.ts") = require("./poller_engine.ts");
+  engine.end(watch, how, isOurs);
 }
 
 /** Whether an owner of this thread has the number. */
@@ -118,8 +142,10 @@ function forget(fd: number): void {
 function closeDropped(held: Held): void {
   if (owners.get(held.fd) !== held.generation) return;
   forget(held.fd);
-  if (!readCookie(held.fd)) return;
-  if (cookie[0] === held.cookieLow && cookie[1] === held.cookieHigh) close(held.fd);
+  const isSocket = readCookie(held.fd);
+  const isOurs = isSocket && cookie[0] === held.cookieLow && cookie[1] === held.cookieHigh;
+  endWaiting(held, "closed", isOurs);
+  if (isOurs) close(held.fd);
 }
 
 // Reads the number that the kernel gives each socket, never twice: 0 before Linux 4.12. Returns

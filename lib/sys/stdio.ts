@@ -18,5 +18,5 @@ export function renameat2(
   flags: number,
 ): number {
   const number = systemCallNumber("renameat2");
-  return orErrno(libc.syscall(number, directory, path, newDirectory, newPath, flags));
+  return orErrno(libc.renameat2(number, directory, path, newDirectory, newPath, flags));
 }

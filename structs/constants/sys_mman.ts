@@ -13,3 +13,7 @@ export const MAP_ANONYMOUS = 0x20;
 export const MAP_POPULATE = 0x8000;
 export const MAP_LOCKED = 0x2000;
 export const MAP_NORESERVE = 0x4000;
+
+// Flags of memfd_create(2).
+export const MFD_CLOEXEC = 0x1;
+export const MFD_ALLOW_SEALING = 0x2;

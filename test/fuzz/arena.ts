@@ -15,8 +15,11 @@ import type { Choices } from "./choices.ts";
 import { Failure } from "./failure.ts";
 import { map, PAGE } from "./kernel.ts";
 
-/** In memory that is nobody's business, and never in what is sent. */
-export const CANARY = 0xa5;
+/**
+ * In memory that is nobody's business, and never in what is sent. Not what the library overwrites old
+ * contents with.
+ */
+export const CANARY = 0xc3;
 
 const SMALL = 160;
 const LARGE = 6;

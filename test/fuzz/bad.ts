@@ -137,6 +137,7 @@ function forged(choices: Choices, { world }: Draft): unknown {
     () => Inet4Address.loopback,
     () => UnixAddress.unnamed,
     () => SocketOption.keepAlive,
+    () => new AbortController().signal,
   ]);
   return choices.pick<() => unknown>([
     () => Object.create(like.prototype, LOOKS),
@@ -192,7 +193,10 @@ const KEYS = [
   ],
   ...["own", "protocol", "type", "family", "receiveBufferBytes", "reuseAddress", "ipv6Only"],
   ...["configure", "mode", "removeStale", "flow", "host", "port", "path", "sockaddr"],
+  ...["signal", "rotate", "drain", "error", "socket", "read", "write"],
 ];
+
+const CALLBACKS = ["configure", "drain", "error"];
 
 function badBag(draft: Draft, good: Record<string, unknown>): Record<string, unknown> {
   const { choices } = draft;
@@ -200,7 +204,11 @@ function badBag(draft: Draft, good: Record<string, unknown>): Record<string, unk
   const key = keys.length > 0 && choices.chance(90) ? choices.pick(keys) : choices.pick(KEYS);
   const value = badValue(draft, good[key]);
   // A class is a function that the library cannot call: what happens then is the caller's business.
-  return { ...good, [key]: key === "configure" && typeof value === "function" ? 1 : value };
+  return { ...good, [key]: CALLBACKS.includes(key) ? notCallable(value) : value };
+}
+
+function notCallable(value: unknown): unknown {
+  return typeof value === "function" ? 1 : value;
 }
 
 /** Makes a plan bad: by its arguments, or by the object that it is called on. */
@@ -219,7 +227,11 @@ export function spoil(draft: Draft, plan: Plan): Spoiled {
     }
   }
   const at = choices.below(Math.max(values.length, 1));
-  const spoiled = values.map((value, i) => (i === at ? badValue(draft, value) : value));
+  const spoiled = values.map((value, i) => {
+    if (i !== at) return value;
+    const bad = badValue(draft, value);
+    return typeof value === "function" ? notCallable(bad) : bad;
+  });
   if (values.length > 0 && choices.chance(5)) spoiled.length = at;
   return { plan: { receiver, values: spoiled }, isForeign: false };
 }
@@ -247,6 +259,13 @@ function spent(draft: Draft, like: unknown): unknown {
     else buffer.bytes.buffer.transfer();
     return buffer;
   }
+  if (
+    like === world.iterators.at(-1)?.batches ||
+    like === world.subscriptions.at(-1)?.subscription
+  ) {
+    endIt(draft, like);
+    return like;
+  }
   if (like instanceof Message) {
     const [vector] = like.vectors;
     if (vector && choices.chance(50)) transfer(vector);
@@ -254,6 +273,14 @@ function spent(draft: Draft, like: unknown): unknown {
     return like;
   }
   return undefined;
+}
+
+/** Ends an iterator or a handler, or what it has its batches from. */
+function endIt({ world, choices }: Draft, like: unknown): void {
+  for (const { batches, socket } of world.iterators)
+    if (batches === like) choices.chance(50) ? batches.return() : socket.close();
+  for (const { subscription, socket } of world.subscriptions)
+    if (subscription === like) choices.chance(50) ? subscription.stop() : socket.close();
 }
 
 function transfer(view: ArrayBufferView): void {

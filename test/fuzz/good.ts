@@ -7,11 +7,15 @@
 import {
   type Address,
   addressFrom,
+  type Batches,
+  type BatchSubscription,
   type Message,
   parseAddress,
+  poller,
   Socket,
   type SocketFamily,
   type SocketType,
+  UdpSocket,
   type UnixAddress,
 } from "bun-sockets";
 import {
@@ -42,11 +46,13 @@ import {
 import { readableOf, writableOf } from "../../lib/internal/option_kinds.ts";
 import type { Slot } from "./arena.ts";
 import type { Choices } from "./choices.ts";
+import { handler, listener } from "./handlers.ts";
 import { type Entry, groups } from "./surface.ts";
 import {
   type AnySocket,
   type BatchRecord,
   bytesOfText,
+  isOpen,
   type Kind,
   kindOf,
   openForeign,
@@ -176,6 +182,20 @@ function timeoutOptions(draft: Draft): unknown {
   return draft.choices.chance(10) ? undefined : { timeoutMs: timeoutMs(draft) };
 }
 
+function cancelOptions(draft: Draft): Record<string, unknown> | undefined {
+  const { choices, world } = draft;
+  if (choices.chance(draft.isToSpoil ? 5 : 20)) return undefined;
+  return {
+    timeoutMs: timeoutMs(draft),
+    signal: choices.chance(40) ? world.signal(choices) : undefined,
+  };
+}
+
+function asyncOptions(draft: Draft, socket: AnySocket, receives: boolean): unknown {
+  const options = cancelOptions(draft);
+  return options && { flags: flags(draft, socket, receives), ...options };
+}
+
 function some(draft: Draft, all: Record<string, () => unknown>): Record<string, unknown> {
   const share = draft.isToSpoil ? 80 : 25;
   const chosen = Object.entries(all).filter(() => draft.choices.chance(share));
@@ -228,6 +248,13 @@ function fed(draft: Draft, isWanted: (kind: Kind) => boolean = isReceiver): AnyS
   const receiver = socket(draft, isWanted);
   if (draft.choices.chance(90)) draft.world.feed(draft.choices, receiver);
   return receiver;
+}
+
+/** A socket to send from, whose peer has no room now and then. */
+function clogged(draft: Draft, isWanted: (kind: Kind) => boolean): AnySocket {
+  const sender = socket(draft, isWanted);
+  if (draft.choices.chance(15)) draft.world.clog(sender);
+  return sender;
 }
 
 const onSocket =
@@ -386,6 +413,88 @@ const onMessage =
     return { receiver: made, values: values(draft, made) };
   };
 
+// What waits for batches.
+
+function batchOptions(draft: Draft, more: Record<string, () => unknown>): unknown {
+  const { choices } = draft;
+  return some(draft, {
+    capacity: () => choices.pick([1, 2, 8, 64]),
+    slotBytes: () => choices.pick([1, 64, 100, 1500]),
+    peersMax: () => choices.pick([1, 3]),
+    ...more,
+  });
+}
+
+function handlerOptions(draft: Draft, receiver: AnySocket): unknown {
+  const { choices } = draft;
+  return {
+    ...(batchOptions(draft, {}) as object),
+    ...(choices.chance(85) ? { drain: listener(draft, receiver, "drains") } : {}),
+    ...(choices.chance(85) ? { error: listener(draft, receiver, "errors") } : {}),
+  };
+}
+
+const CLASSES = ["Socket", "UdpSocket", "UnixDatagramSocket"] as const;
+
+/** A socket of any class that batches can come to. */
+function source(draft: Draft): AnySocket {
+  const { world, choices } = draft;
+  const receiver = world.socket(choices, choices.pick(CLASSES), isReceivingDatagram);
+  return isReceivingDatagram(kindOf(receiver)) ? receiver : world.add(UdpSocket.bind("[::]:0"));
+}
+
+function iterator(draft: Draft): Batches {
+  const { world, choices } = draft;
+  const free = world.iterators.filter(({ batches }) => !isWaiting(world, batches));
+  if (free.length > 0 && choices.chance(70)) {
+    const { batches, socket } = choices.pick(free);
+    if (choices.chance(85) && isOpen(socket)) world.feed(choices, socket);
+    return batches;
+  }
+  const from = source(draft);
+  if (choices.chance(85)) world.feed(choices, from);
+  const rotate = choices.pick([1, 1, 2, 3]);
+  const signal = choices.chance(20) ? world.signal(choices) : undefined;
+  const batches = from.batches({ capacity: 4, slotBytes: 100, rotate, signal });
+  world.iterate(batches, from);
+  return batches;
+}
+
+function isWaiting({ waiting }: World, batches: Batches): boolean {
+  for (const { receiver } of waiting) if (receiver === batches) return true;
+  return false;
+}
+
+function subscription(draft: Draft): BatchSubscription {
+  const { world, choices } = draft;
+  if (world.subscriptions.length > 0 && choices.chance(70))
+    return choices.pick(world.subscriptions).subscription;
+  const from = source(draft);
+  world.unsubscribe(from);
+  const listeners = {
+    drain: listener(draft, from, "drains"),
+    error: listener(draft, from, "errors"),
+  };
+  const made = from.onBatch(handler(draft, from), { capacity: 4, slotBytes: 100, ...listeners });
+  world.subscribed(made, from);
+  return made;
+}
+
+const onIterator: Row = (draft) => ({ receiver: iterator(draft), values: [] });
+const onSubscription: Row = (draft) => ({ receiver: subscription(draft), values: [] });
+
+/** Sockets to poll, by themselves and with what is waited for. */
+function polled(draft: Draft): unknown[] {
+  const { world, choices } = draft;
+  return Array.from({ length: choices.pick([1, 1, 2, 3]) }, () => {
+    const one = world.socket(choices, choices.pick(CLASSES), isReceiver);
+    if (choices.chance(60)) world.feed(choices, one);
+    if (choices.chance(50)) return one;
+    const read = choices.chance(70);
+    return { socket: one, read, write: !read || choices.chance(50) };
+  });
+}
+
 // Options by name and by number.
 
 // What would change more than the socket, or block the thread in close(2).
@@ -511,6 +620,8 @@ function adopt(draft: Draft): Plan {
     values: [fd, choices.pick([undefined, {}, { own: true }, { own: false }])],
   };
 }
+
+const BUDGETS = [0, 0.1, 1, 1, 2, Number.POSITIVE_INFINITY];
 
 const SOCKET = "Socket.prototype.";
 const BATCH = "DatagramBatch.prototype.";
@@ -807,6 +918,101 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     },
   ],
   [
+    `${SOCKET}connect`,
+    (draft) => {
+      const receiver = socket(draft, (kind) => isNew(kind) || isUnconnectedDatagram(kind));
+      return { receiver, values: [destinationFor(draft, kindOf(receiver)), cancelOptions(draft)] };
+    },
+  ],
+  [
+    `${SOCKET}accept`,
+    (draft) => ({ receiver: fed(draft, isListening), values: [cancelOptions(draft)] }),
+  ],
+  [
+    `${SOCKET}send`,
+    (draft) => {
+      const receiver = clogged(draft, isConnected);
+      return { receiver, values: [dataOrText(draft), asyncOptions(draft, receiver, false)] };
+    },
+  ],
+  [
+    `${SOCKET}sendTo`,
+    (draft) => {
+      const receiver = socket(draft, isUnconnectedDatagram);
+      const to = destinationFor(draft, kindOf(receiver));
+      return { receiver, values: [dataOrText(draft), to, asyncOptions(draft, receiver, false)] };
+    },
+  ],
+  [
+    `${SOCKET}sendMessage`,
+    (draft) => {
+      const receiver = clogged(draft, isSender);
+      const options = asyncOptions(draft, receiver, false);
+      return { receiver, values: [message(draft, kindOf(receiver)), options] };
+    },
+  ],
+  [
+    `${SOCKET}sendBatch`,
+    (draft) => {
+      const receiver = clogged(draft, isDatagram);
+      const { batch } = filledBatch(draft, kindOf(receiver));
+      const first = draft.choices.pick([undefined, 0, draft.choices.below(batch.count + 1)]);
+      return { receiver, values: [batch, first, asyncOptions(draft, receiver, false)] };
+    },
+  ],
+  ...["receive", "receiveFrom"].map((call): [string, Row] => [
+    `${SOCKET}${call}`,
+    (draft) => {
+      const receiver = fed(draft);
+      return { receiver, values: [view(draft, 1), asyncOptions(draft, receiver, true)] };
+    },
+  ]),
+  [
+    `${SOCKET}receiveBytes`,
+    (draft) => {
+      const receiver = fed(draft);
+      const bytesMax = draft.choices.pick([1, 10, 100, 2000, 65536]);
+      return { receiver, values: [bytesMax, asyncOptions(draft, receiver, true)] };
+    },
+  ],
+  [
+    `${SOCKET}receiveMessage`,
+    (draft) => {
+      const receiver = fed(draft);
+      return { receiver, values: [message(draft), asyncOptions(draft, receiver, true)] };
+    },
+  ],
+  [
+    `${SOCKET}receiveBatch`,
+    (draft) => {
+      const receiver = fed(draft, isReceivingDatagram);
+      const { batch } = draft.world.batch(draft.choices);
+      return { receiver, values: [batch, asyncOptions(draft, receiver, true)] };
+    },
+  ],
+  [
+    `${SOCKET}batches`,
+    (draft) => {
+      const receiver = fed(draft, isReceivingDatagram);
+      const { choices, world } = draft;
+      const options = batchOptions(draft, {
+        rotate: () => choices.pick([1, 2, 3]),
+        signal: () => world.signal(choices),
+      });
+      return { receiver, values: draft.isToSpoil || choices.chance(80) ? [options] : [] };
+    },
+  ],
+  [
+    `${SOCKET}onBatch`,
+    (draft) => {
+      const receiver = fed(draft, isReceivingDatagram);
+      if (draft.choices.chance(85)) draft.world.unsubscribe(receiver);
+      return { receiver, values: [handler(draft, receiver), handlerOptions(draft, receiver)] };
+    },
+  ],
+  [`${SOCKET}ref`, onSocket()],
+  [`${SOCKET}unref`, onSocket()],
+  [
     `${SOCKET}shutdown`,
     (draft) => ({
       receiver: socket(draft, isConnected),
@@ -1045,6 +1251,40 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     (draft) => ({ receiver: undefined, values: [address(draft), address(draft)] }),
   ],
 
+  ...["next", "return"].map((call): [string, Row] => [`Batches.prototype.${call}`, onIterator]),
+  ["Batches.prototype[Symbol.asyncIterator]", onIterator],
+  ["Batches.prototype[Symbol.asyncDispose]", onIterator],
+  ...["get paused", "get stopped", "pause", "resume", "stop"].map((key): [string, Row] => [
+    key.replace(/(\w+)$/, "BatchSubscription.prototype.$1"),
+    onSubscription,
+  ]),
+  ["BatchSubscription.prototype[Symbol.dispose]", onSubscription],
+
+  ["poll", (draft) => ({ receiver: undefined, values: [polled(draft), cancelOptions(draft)] })],
+  [
+    "pollSync",
+    (draft) => ({ receiver: undefined, values: [polled(draft), timeoutOptions(draft)] }),
+  ],
+  ["tryPoll", (draft) => ({ receiver: undefined, values: [polled(draft)] })],
+  ...["ringer", "doorbell", "refusals", "counters", "turnBudgetMs", "busyPoll"].map(
+    (get): [string, Row] => [`get poller.${get}`, constant],
+  ),
+  [
+    "set poller.turnBudgetMs",
+    ({ choices }) => ({
+      receiver: undefined,
+      // While the thread looks all the time, it does nothing else for so long.
+      values: [poller.busyPoll ? choices.pick([0, 0.1, 1]) : choices.pick(BUDGETS)],
+    }),
+  ],
+  [
+    "set poller.busyPoll",
+    ({ choices }) => ({
+      receiver: undefined,
+      values: [poller.turnBudgetMs <= 1 && choices.chance(30)],
+    }),
+  ],
+
   ["capabilities", constant],
   [
     "listenFds",
@@ -1099,6 +1339,18 @@ export function planRefused(draft: Draft): Plan | undefined {
   if (entry.definedAs === "listenFds") {
     setListenFds(choices.pick(["x", "-1", "1.5", "9999", "1000000000"]));
     return { receiver: undefined, values: [] };
+  }
+  if (entry.key === "Batches.prototype.next") {
+    // The batch is another step's, which waits.
+    const from = draft.world.add(UdpSocket.bind("127.0.0.1:0"));
+    const batches = from.batches({ capacity: 1 });
+    batches.next().catch(() => {});
+    draft.world.iterate(batches, from);
+    return { receiver: batches, values: [] };
+  }
+  if (entry.definedAs.endsWith(".batches") && choices.chance(40)) {
+    const options = { rotate: choices.pick([0, 1025, 1.5]), capacity: choices.pick([1, 0, 2000]) };
+    return { receiver: socket(draft), values: [options] };
   }
   if (!entry.definedAs.endsWith(".adopt") || choices.chance(60)) return undefined;
   // It has an owner.

@@ -7,7 +7,18 @@
  */
 import { readdirSync, readlinkSync } from "node:fs";
 import { isArrayBuffer } from "node:util/types";
-import { ClosedError, Message, Socket, SystemError, type WaitOptions } from "bun-sockets";
+import {
+  type Batches,
+  type BatchSubscription,
+  ClosedError,
+  Message,
+  poller,
+  Socket,
+  SystemError,
+  TimeoutError,
+  type WaitOptions,
+} from "bun-sockets";
+import type { RingerName } from "../../lib/internal/ringer.ts";
 import { CANARY, type Slot } from "./arena.ts";
 import { CLOSED_FD, isHarmlessFd, type Spoiled, spoil } from "./bad.ts";
 import { Choices } from "./choices.ts";
@@ -16,8 +27,10 @@ import { type Draft, type Plan, planGood, planRefused } from "./good.ts";
 import { arm, Trap } from "./hostile.ts";
 import { kernel } from "./kernel.ts";
 import { CONVERTS, NEVER_REFUSED, READS_AGAIN, reasonOf } from "./limits.ts";
-import { type Entry, entries } from "./surface.ts";
-import { isOpen, markListening, World } from "./world.ts";
+import { isStarted, startPoller, stopPoller, turn } from "./loop.ts";
+import { classes, type Entry, entries, isPromiseForm } from "./surface.ts";
+import { happen } from "./weather.ts";
+import { Aborted, type AnySocket, isOpen, markListening, type Waiting, World } from "./world.ts";
 
 /** One call, as fast-check draws it. */
 export interface Step {
@@ -36,7 +49,7 @@ export interface Counts {
   refused: number;
   /** Threw the engine's own TypeError, because `this` was no object of the class. */
   foreign: number;
-  /** Threw what an argument threw. */
+  /** Threw what an argument threw, or the reason of its signal. */
   passed: number;
   /** Would have waited without an end. */
   waited: number;
@@ -46,6 +59,35 @@ export interface Counts {
 
 type Outcome = "ok" | "refused" | "foreign" | "passed" | "waited";
 
+/** How waiting has ended, for calls that were not answered at once. */
+export interface Endings {
+  answered: number;
+  failed: number;
+  timedOut: number;
+  aborted: number;
+  closed: number;
+  canceled: number;
+}
+
+/** A call that was made. */
+interface Made {
+  readonly draft: Draft;
+  readonly plan: Plan;
+  readonly isForeign: boolean;
+  readonly trap: Trap | undefined;
+  /** Whether its socket was open before. */
+  readonly wasOpen: boolean;
+  readonly reached: boolean;
+  readonly isNested?: boolean;
+}
+
+const NESTED = {
+  isForeign: false,
+  wasOpen: false,
+  reached: false,
+  isNested: true,
+} as const;
+
 // Of a hundred calls: good ones, and those that are not hostile.
 const SHARES = { good: 46, harmless: 86 };
 // Where no argument can be bad.
@@ -54,6 +96,17 @@ const FAULT_CHANCE = 12;
 const GC_CHANCE_IN_10000 = 15;
 /** The longest that a good argument lets a call wait. */
 const LIMIT_MS_MAX = 2;
+/** Microtasks in which a call is answered that need not wait. */
+const HOPS = 14;
+const TURNS_MAX = 5;
+const PAUSES_MAX = 50;
+const BUSY_BUDGET_MS_MAX = 1;
+/** Of a hundred steps while something waits: those before which the event loop has its turn. */
+const TURN_CHANCE = 8;
+const WEATHER_CHANCE = 12;
+/** Sequences after which the poller is started anew, with another ringer. */
+const POLLER_SEQUENCES = 20;
+const RINGERS: readonly (RingerName | "")[] = ["", "io_uring", "thread", "timer", ""];
 
 /** The calls of all sequences. */
 export class Harness {
@@ -68,8 +121,24 @@ export class Harness {
   sprung = 0;
   /** The failures of a survey: how often, and where first. */
   readonly found = new Map<string, { times: number; first: string }>();
+  /** How those calls have ended that were not answered at once. */
+  readonly endings: Endings = {
+    answered: 0,
+    failed: 0,
+    timedOut: 0,
+    aborted: 0,
+    closed: 0,
+    canceled: 0,
+  };
+  readonly ringers: Record<string, number> = {};
   readonly #progress: (text: string) => void;
   readonly #isSurvey: boolean;
+  /** Whose call each promise is. */
+  readonly #waiting = new Map<Waiting, Made>();
+  /** Calls that were not answered at once. */
+  readonly #late = new Set<Waiting>();
+  #sequences = 0;
+  #ringer: RingerName | undefined;
   #log: string[] = [];
   #failure: Failure | undefined;
 
@@ -77,28 +146,39 @@ export class Harness {
   constructor(progress: (text: string) => void, isSurvey: boolean) {
     this.#progress = progress;
     this.#isSurvey = isSurvey;
+    const stray = (what: string) => (error: unknown) => {
+      this.#failure ??= new Failure(`${what}: ${stackOf(error)}`);
+    };
+    process.on("unhandledRejection", stray("a promise was rejected that nobody has"));
+    process.on("uncaughtException", stray("something was thrown to nobody"));
+    globalThis.reportError = (error) => this.#reported(error);
   }
 
   /** Runs one sequence. Throws a Failure that tells its calls. */
   async run(name: string, steps: readonly Step[]): Promise<void> {
-    const before = openDescriptors();
     this.#log = [];
     this.#failure = undefined;
+    const choices = new Choices(steps[0]?.drawn ?? []);
     try {
+      if (this.#sequences++ % POLLER_SEQUENCES === 0) await this.#restartPoller(choices);
+      process.env["BUN_SOCKETS_DEBUG"] = choices.chance(50) ? "1" : "0";
+      const before = openDescriptors();
       const world = new World();
       try {
         for (const [i, step] of steps.entries())
-          this.#survey(name, () => this.#step(world, step, `${name}, call ${i}`));
+          await this.#survey(name, () => this.#step(world, step, `${name}, call ${i}`));
         this.#progress(`${name}, its end`);
-        this.#survey(name, () => {
-          world.drain();
-          for (const slot of world.arena.used) slot.check(0, false, "the end");
-        });
+        await this.#survey(name, () => this.#end(world, choices));
       } finally {
         world.close();
+        poller.busyPoll = false;
+        poller.turnBudgetMs = 1;
       }
+      await this.#survey(name, () => this.#settleAll(world));
+      // One that has failed was replaced.
+      if (poller.ringer !== this.#ringer) await this.#restartPoller(undefined);
       const left = await leftDescriptors(before);
-      this.#survey(name, () => {
+      await this.#survey(name, () => {
         if (left) throw new Failure(`other descriptors are open than before: ${left}`);
       });
     } catch (error) {
@@ -107,9 +187,46 @@ export class Harness {
     }
   }
 
-  #survey(name: string, work: () => void): void {
+  // Starts the poller anew: with the ringer that it had, or with another one, and perhaps with a
+  // fault.
+  async #restartPoller(choices: Choices | undefined): Promise<void> {
+    this.#progress("the poller's start");
+    stopPoller();
+    const name = choices ? choices.pick(RINGERS) : this.#ringer;
+    if (choices?.chance(50)) {
+      const before = openDescriptors();
+      await startPoller(name ?? "", choices.below(70), choices.below(100));
+      stopPoller();
+      const left = await leftDescriptors(before);
+      if (left) throw new Failure(`a poller that was stopped has left descriptors: ${left}`);
+    }
+    await startPoller(name ?? "", -1, 0);
+    // On a machine that is busy for long a ringer may not be heard in time.
+    if (!isStarted()) {
+      stopPoller();
+      await startPoller("timer", -1, 0);
+    }
+    if (!isStarted()) throw new Failure(`the poller does not start: ${refusals()}`);
+    this.#ringer = poller.ringer;
+    this.ringers[`${this.#ringer}`] = (this.ringers[`${this.#ringer}`] ?? 0) + 1;
+  }
+
+  // What is reported was thrown by a handler, or is an error of its socket: and then not that it was
+  // closed, which ends a handler in silence.
+  #reported(error: unknown): void {
+    const isOfSocket = error instanceof SystemError && !(error instanceof ClosedError);
+    if (isOfSocket && hasShape(error)) return;
+    if (error instanceof Error && /^(HostileError|WouldWait)$/.test(error.name)) return;
+    if (isHouseError(error)) return;
+    // A promise of a handler that is none.
+    if (isEngineTypeError(error) && `${error}`.endsWith("|this| is not a Promise")) return;
+    this.#failure ??= new Failure(`what was reported is not the package's: ${stackOf(error)}`);
+  }
+
+  async #survey(name: string, work: () => unknown): Promise<void> {
     try {
-      work();
+      await work();
+      if (this.#failure) throw this.#failure;
     } catch (error) {
       if (!this.#isSurvey || !(error instanceof Failure)) throw error;
       const [line = "", ...rest] = error.message.split("\n");
@@ -121,11 +238,15 @@ export class Harness {
     }
   }
 
-  #step(world: World, { entry: index, way, drawn }: Step, name: string): void {
+  async #step(world: World, { entry: index, way, drawn }: Step, name: string): Promise<void> {
     const entry = entries[index] as Entry;
     const choices = new Choices(drawn);
     this.#progress(`${name}: ${entry.key}`);
     if (choices.below(10_000) < GC_CHANCE_IN_10000) Bun.gc(true);
+    if (world.hasWaiters) {
+      if (choices.chance(WEATHER_CHANCE)) this.#log.push(`  ${happen(world, choices)}`);
+      if (choices.chance(TURN_CHANCE)) await this.#turn(world, choices);
+    }
     const slots: Slot[] = [];
     const kind = wayOf(entry, way);
     const draft: Draft = { world, choices, entry, slots, isToSpoil: kind === "bad" };
@@ -141,16 +262,72 @@ export class Harness {
     } else {
       const { receiver, values } = planGood(draft);
       const plan: Plan = { receiver, values };
-      const trap = new Trap(draft, plan, () => this.#again(draft, plan));
+      const trap: Trap = new Trap(draft, plan, () => this.#again(draft, plan, trap));
       plan.values = arm(draft, values, trap);
       this.#call(draft, { plan, isForeign: false }, trap, failAfter(choices));
     }
+    const isAnswered = () => {
+      for (const { draft: other } of this.#waiting.values()) if (other === draft) return false;
+      return true;
+    };
+    for (let i = 0; i < HOPS && !isAnswered(); i++) await undefined;
+    for (const [waiting, made] of this.#waiting) {
+      if (made.draft !== draft) continue;
+      this.#late.add(waiting);
+      this.#log.push(`  ${selfOf(made)}${waiting.key} waits`);
+    }
+  }
+
+  /** The event loop has its turn: the poller works. */
+  async #turn(world: World, choices: Choices): Promise<void> {
+    const isRawWaiting = [...world.waiting].some(({ receiver }) => isRaw(receiver));
+    for (const { trap } of world.waiting) trap?.arm();
+    kernel.begin(failAfter(choices), choices.below(100));
+    await turn();
+    kernel.failAfter = -1;
+    for (const { trap } of world.waiting) trap?.disarm();
+    if (kernel.faulted && !isRawWaiting)
+      throw new Failure("the poller gave the kernel an address that is not mapped");
+    if (kernel.closedNothing) throw new Failure("the poller closed what is not open");
+    world.checkBatches("a turn of the event loop");
+  }
+
+  async #end(world: World, choices: Choices): Promise<void> {
+    for (let i = choices.below(3); i > 0 && world.hasWaiters; i--) await this.#turn(world, choices);
+    if (world.waiting.size > 0 && choices.chance(15)) {
+      await Bun.sleep(LIMIT_MS_MAX + 1);
+      await this.#turn(world, choices);
+    }
+    world.drain();
+    world.closeSockets();
+    await this.#settleAll(world);
+    for (const slot of world.arena.used) slot.check(0, false, "the end");
+  }
+
+  // Closing ends all waiting.
+  async #settleAll(world: World): Promise<void> {
+    for (let i = 0; i < HOPS; i++) await undefined;
+    const isOver = () => world.waiting.size === 0 && poller.counters.waiters === 0;
+    for (let i = 0; i < TURNS_MAX && !isOver(); i++) await turn();
+    // What no event tells of is tried again after some milliseconds.
+    for (let i = 0; i < PAUSES_MAX && !isOver(); i++) await Bun.sleep(1);
+    const keys = [...world.waiting].map(({ key }) => key);
+    world.waiting.clear();
+    this.#waiting.clear();
+    this.#late.clear();
+    if (keys.length > 0) throw new Failure(`what waits when all is closed: ${keys.join(", ")}`);
+    const { waiters } = poller.counters;
+    if (waiters !== 0) throw new Failure(`the poller has ${waiters} waiters when all is closed`);
+    for (const { subscription } of world.subscriptions)
+      if (!subscription.stopped) throw new Failure("a handler has not stopped, and all is closed");
+    for (const error of world.told)
+      if (!(error instanceof SystemError) || error instanceof ClosedError || !hasShape(error))
+        throw new Failure(`a handler was told what is no error of its socket: ${stackOf(error)}`);
   }
 
   #call(draft: Draft, { plan, isForeign }: Spoiled, trap: Trap | undefined, fails: number): void {
     const { entry } = draft;
     const what = entry.key;
-    const counts = this.counts.get(what) as Counts;
     keepHarmless(draft, plan);
     const wasOpen = plan.receiver instanceof Socket && !isForeign && isOpenSocket(plan);
     let result: unknown;
@@ -165,18 +342,68 @@ export class Harness {
     }
     kernel.failAfter = -1;
     trap?.disarm();
+    if (kernel.faulted && !mayFault(entry, plan))
+      throw new Failure(`${what} gave the kernel an address that is not mapped`);
+    if (kernel.closedNothing) throw new Failure(`${what} closed what is not open`);
+    const made = { draft, plan, isForeign, trap, wasOpen, reached: kernel.reached };
+    if (result instanceof Promise) this.#await(made, result);
+    else if (isPromiseForm(entry) && !isForeign)
+      throw new Failure(`${what} answered without a promise${told(error)}`);
+    else this.#ended(made, result, error, outcome);
+  }
+
+  #await(made: Made, promise: Promise<unknown>): void {
+    const { draft, plan, trap, isForeign } = made;
+    const { world, entry } = draft;
+    const { receiver, values } = plan;
+    const waiting = { key: entry.key, receiver, values, slots: slotsOf(draft, plan), trap };
+    world.waiting.add(waiting);
+    this.#waiting.set(waiting, made);
+    const settle = (result: unknown, error: unknown, outcome: Outcome) => {
+      trap?.disarm();
+      world.waiting.delete(waiting);
+      this.#waiting.delete(waiting);
+      if (this.#late.delete(waiting)) this.#count(error, outcome);
+      try {
+        this.#ended(made, result, error, outcome);
+      } catch (failure) {
+        this.#failure ??= failure as Failure;
+      }
+    };
+    promise.then(
+      (result) => settle(result, undefined, "ok"),
+      (error) => settle(undefined, error, this.#judge(entry.key, error, isForeign)),
+    );
+    world.checkBatches(entry.key);
+  }
+
+  #count(error: unknown, outcome: Outcome): void {
+    if (outcome === "ok") this.endings.answered++;
+    else if (outcome === "passed") this.endings.aborted++;
+    else if (error instanceof TimeoutError) this.endings.timedOut++;
+    else if (error instanceof ClosedError) this.endings.closed++;
+    else if ((error as SystemError).code === "ECANCELED") this.endings.canceled++;
+    else this.endings.failed++;
+  }
+
+  /** A call has its answer. */
+  #ended(made: Made, result: unknown, error: unknown, outcome: Outcome): void {
+    const { draft, plan, trap, wasOpen } = made;
+    const what = draft.entry.key;
+    const counts = this.counts.get(what) as Counts;
     const values = plan.values.map(describe).join(", ");
-    const self = plan.receiver instanceof Socket && !isForeign ? socketText(plan.receiver) : "";
-    this.#log.push(`  ${self}${what}(${values}) ${outcome}${told(error)}`);
+    this.#log.push(`  ${selfOf(made)}${what}(${values}) ${outcome}${told(error)}`);
     if (this.#failure) throw this.#failure;
+    if (made.isNested) {
+      this.#finish(draft, plan, result, outcome);
+      this.#checkMemory(draft, plan, trap, outcome, result);
+      return;
+    }
     counts.calls++;
     counts[outcome]++;
     this.#checkTrap(what, trap, outcome);
     const isRefusedHere = error instanceof TypeError || error instanceof RangeError;
-    if (kernel.reached && !isRefusedHere && !(error instanceof ClosedError)) counts.reached++;
-    if (kernel.faulted && !mayFault(entry, plan))
-      throw new Failure(`${what} gave the kernel an address that is not mapped`);
-    if (kernel.closedNothing) throw new Failure(`${what} closed what is not open`);
+    if (made.reached && !isRefusedHere && !(error instanceof ClosedError)) counts.reached++;
     if (outcome === "waited" && !mayWait(what, plan, trap))
       throw new Failure(`${what} waits, and has a limit`);
     if (error instanceof ClosedError && wasOpen && !trap && isOpenSocket(plan))
@@ -184,13 +411,15 @@ export class Harness {
     this.#finish(draft, plan, result, outcome);
     this.#checkMemory(draft, plan, trap, outcome, result);
   }
-
   /** The same call from inside of itself. */
-  #again(draft: Draft, plan: Plan): void {
+  #again(draft: Draft, plan: Plan, trap: Trap): void {
+    // What two calls at a time receive with one message is lost, and may be a descriptor.
+    if (draft.entry.key.endsWith(".receiveMessage")) return;
     this.nested++;
     try {
       const result = draft.entry.invoke(plan.receiver, plan.values);
-      this.#finish(draft, plan, result, "ok");
+      if (result instanceof Promise) this.#await({ ...NESTED, draft, plan, trap }, result);
+      else this.#finish(draft, plan, result, "ok");
     } catch (error) {
       this.#judge(`${draft.entry.key}, from inside`, error, false);
     }
@@ -200,6 +429,7 @@ export class Harness {
   #judge(what: string, error: unknown, isForeign: boolean): Outcome {
     if (error instanceof WouldWait) return "waited";
     if (error instanceof Error && error.name === "HostileError") return "passed";
+    if (error instanceof Aborted || error instanceof DOMException) return "passed";
     if (error instanceof SystemError && hasShape(error)) return "refused";
     if (isHouseError(error)) return "refused";
     if (isForeign && isEngineTypeError(error)) return "foreign";
@@ -223,12 +453,16 @@ export class Harness {
 
   /** Keeps what a call has made. */
   #finish({ world, entry, slots }: Draft, plan: Plan, result: unknown, outcome: Outcome): void {
-    if (outcome === "ok") {
+    if (outcome === "ok" && result !== plan.receiver) {
       if (entry.definedAs.endsWith(".detach") && typeof result === "number") world.fds.add(result);
       else world.harvest(result);
       if (entry.definedAs.endsWith(".listen") && plan.receiver instanceof Socket)
         markListening(plan.receiver);
       if (result instanceof Socket) world.fds.delete(result.descriptor);
+      if (isOf("BatchSubscription", result))
+        world.subscribed(result as BatchSubscription, plan.receiver as AnySocket);
+      if (isOf("Batches", result) && plan.receiver instanceof Socket)
+        world.iterate(result as Batches, plan.receiver);
     }
     for (const item of [plan.receiver, result, ...plan.values]) {
       if (!isMessage(item)) continue;
@@ -247,9 +481,8 @@ export class Harness {
     result: unknown,
   ): void {
     const what = entry.key;
-    const all = new Set(slots);
+    const all = slotsOf({ world, slots }, plan);
     for (const item of [plan.receiver, ...plan.values].filter(isMessage)) {
-      for (const slot of world.vectors.get(item) ?? []) all.add(slot);
       const { control, controlLength } = item;
       if (!control.buffer.detached && controlLength > control.length)
         throw new Failure(`${what}: there are more control bytes than there is room for`);
@@ -258,12 +491,20 @@ export class Harness {
     const most = isExact ? writtenBy(what, outcome, result) : Number.POSITIVE_INFINITY;
     // What a raw socket receives begins with a header that the kernel has made.
     const fromKernel = isRaw(plan.receiver);
-    for (const slot of all) slot.check(what.includes("eceive") ? most : 0, fromKernel, what);
+    const others = new Set([...world.waiting].flatMap((waiting) => [...waiting.slots]));
+    for (const slot of all) {
+      const writable = what.includes("eceive") ? most : 0;
+      slot.check(others.has(slot) ? Number.POSITIVE_INFINITY : writable, fromKernel, what);
+    }
     world.checkBatches(what);
     if (outcome === "ok" && TRANSFER.test(what)) checkTaken(what, plan);
     if (fromKernel || !(result instanceof Uint8Array) || !what.includes("eceiveBytes")) return;
     if (result.includes(CANARY)) throw new Failure(`${what}: a canary was received`);
   }
+}
+
+function refusals(): string {
+  return poller.refusals.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
 }
 
 function wayOf({ key }: Entry, way: number): "good" | "bad" | "hostile" {
@@ -285,7 +526,7 @@ function mayWait(what: string, { values }: Plan, trap: Trap | undefined): boolea
   return what.endsWith("Sync") && !(timeoutMs <= LIMIT_MS_MAX);
 }
 
-const TRANSFER = /\.(try(Send|Receive)|(send|receive)(From|To|Message|Bytes)?Sync)/;
+const TRANSFER = /\.(try(Send|Receive)|(send|receive)(From|To|Message|Bytes)?(Sync)?$)/;
 
 // Memory that can change under the kernel's hands is never taken.
 function checkTaken(what: string, { values: [first] }: Plan): void {
@@ -302,8 +543,19 @@ function writtenBy(what: string, outcome: Outcome, result: unknown): number {
   if (typeof result === "number") return result;
   if (typeof result === "object" && result !== null) return (result as { length: number }).length;
   // With MSG_WAITALL a part may have come.
-  const partly = outcome !== "ok" && what.endsWith("receiveSync");
+  const partly = outcome !== "ok" && /\.receive(Sync)?$/.test(what);
   return partly ? Number.POSITIVE_INFINITY : 0;
+}
+
+/** The slots of the views and messages among the arguments. */
+function slotsOf({ world, slots }: Pick<Draft, "world" | "slots">, plan: Plan): Set<Slot> {
+  const messages = [plan.receiver, ...plan.values].filter(isMessage);
+  return new Set([...slots, ...messages.flatMap((message) => world.vectors.get(message) ?? [])]);
+}
+
+// An object of a class that the package does not export.
+function isOf(name: string, value: unknown): boolean {
+  return value instanceof (classes.get(name) as abstract new () => object);
 }
 
 // A message of this class: no Proxy of one, and nothing that only looks like one.
@@ -334,9 +586,10 @@ function isRaw(receiver: unknown): boolean {
   return receiver instanceof Socket && receiver.type === "raw";
 }
 
-/** The kind and the descriptor of a socket. */
-function socketText(socket: Socket): string {
-  return `${socket.family} ${socket.type} ${socket.descriptor}: `;
+/** The kind and the descriptor of the socket that a call is of. */
+function selfOf({ plan: { receiver }, isForeign }: Made): string {
+  if (!(receiver instanceof Socket) || isForeign) return "";
+  return `${receiver.family} ${receiver.type} ${receiver.descriptor}: `;
 }
 
 function isOpenSocket({ receiver }: Plan): boolean {
@@ -347,8 +600,15 @@ function isOpenSocket({ receiver }: Plan): boolean {
   }
 }
 
-// Adopting with `own` what is Bun's would be the caller's fault, and not ours to find.
+// Adopting with `own` what is Bun's would be the caller's fault, and not ours to find. And a thread that
+// looks all the time does nothing else in a turn.
 function keepHarmless(draft: Draft, plan: Plan): void {
+  if (draft.entry.key === "set poller.turnBudgetMs" && poller.busyPoll) {
+    const [ms] = plan.values;
+    if (typeof ms === "number" && ms > BUSY_BUDGET_MS_MAX) plan.values = [BUSY_BUDGET_MS_MAX];
+  }
+  if (draft.entry.key === "set poller.busyPoll" && plan.values[0] === true)
+    poller.turnBudgetMs = Math.min(poller.turnBudgetMs, BUSY_BUDGET_MS_MAX);
   if (!draft.entry.definedAs.endsWith(".adopt")) return;
   const [fd, ...rest] = plan.values;
   if (!isHarmlessFd(draft, fd)) plan.values = [CLOSED_FD, ...rest];

@@ -51,6 +51,11 @@ export class Trap {
     this.#isArmed = false;
   }
 
+  /** From now on it is the library: what was not answered at once reads them again. */
+  arm(): void {
+    this.#isArmed = true;
+  }
+
   get isArmed(): boolean {
     return this.#isArmed && this.#depth === 0;
   }
@@ -91,6 +96,15 @@ const MISCHIEF: readonly Mischief[] = [
   },
   ({ world }) => {
     for (const { memory } of world.batches) transfer(memory);
+  },
+  ({ world }) => {
+    for (const { memory } of world.batches) letGo(memory);
+  },
+  ({ world, choices }) => world.abort(choices),
+  ({ world, choices }) => world.handOver(choices.pick(world.sockets)),
+  ({ world }) => {
+    world.stopAll();
+    for (const { batches } of world.iterators) batches.return();
   },
   ({ slots }) => {
     for (const { buffer } of slots) if (!buffer.detached) buffer.transfer();
@@ -144,6 +158,11 @@ function transfer({ buffer }: ArrayBufferView): void {
   if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer();
 }
 
+// To another length it is copied, and the old memory is gone at once.
+function letGo({ buffer }: ArrayBufferView): void {
+  if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
+}
+
 function resize(value: unknown): void {
   const buffer = ArrayBuffer.isView(value) ? value.buffer : value;
   if (buffer instanceof ArrayBuffer && buffer.resizable) buffer.resize(0);
@@ -167,6 +186,7 @@ function armValue(draft: Draft, value: unknown, trap: Trap): unknown {
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer)
     return armedMemory(draft, value, trap);
   if (Array.isArray(value)) return armedList(draft, value, trap);
+  if (value instanceof AbortSignal) return armedSignal(draft, value, trap);
   if (value instanceof DatagramBatch || value instanceof Message || value instanceof Socket)
     return choices.chance(30) ? armedProxy(value, trap) : armedCopy(draft, value, trap);
   if (
@@ -181,7 +201,9 @@ function armValue(draft: Draft, value: unknown, trap: Trap): unknown {
 // A callback gets what the call has made: it is as good a victim as any other.
 function armCallback({ world, choices }: Draft, trap: Trap): (made: unknown) => void {
   return (made) => {
-    world.harvest(made);
+    // A handler's batch stays its owner's.
+    if (made instanceof DatagramBatch) world.lend(made);
+    else world.harvest(made);
     if (choices.chance(30)) closeIt(made);
     trap.spring();
   };
@@ -227,7 +249,8 @@ function armedBag(draft: Draft, good: Record<string, unknown>, trap: Trap): obje
   const armed = {};
   for (const key of all) {
     const isCallback = typeof good[key] === "function";
-    const isArmed = key === springing && (isCallback || choices.chance(25));
+    const isArmed =
+      key === springing && (isCallback || good[key] instanceof AbortSignal || choices.chance(25));
     const value = isArmed ? armValue(draft, good[key], trap) : good[key];
     Object.defineProperty(armed, key, {
       enumerable: true,
@@ -303,6 +326,19 @@ function armedList(draft: Draft, list: readonly unknown[], trap: Trap): unknown 
       },
     }),
   ])();
+}
+
+/** A real signal with members of its own that go before those of its class. */
+function armedSignal({ choices }: Draft, signal: AbortSignal, trap: Trap): object {
+  if (choices.chance(25)) return armedProxy(signal, trap);
+  // Of its own, because others have the same signal.
+  const { signal: armed } = new AbortController();
+  const lie = new HostileError("a reason");
+  for (const key of ["throwIfAborted", "addEventListener", "removeEventListener"])
+    Object.defineProperty(armed, key, { value: () => trap.spring() });
+  Object.defineProperty(armed, "aborted", { get: () => [trap.spring(), true][1] });
+  Object.defineProperty(armed, "reason", { get: () => [trap.spring(), lie][1] });
+  return armed;
 }
 
 /** An object of the same kind, real, with getters that lie. */

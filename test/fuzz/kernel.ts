@@ -23,6 +23,8 @@ import {
   ENODEV,
   ENOMEM,
   ENOPROTOOPT,
+  ENOSPC,
+  ENOSYS,
   ENOTCONN,
   EPERM,
   EPIPE,
@@ -100,6 +102,14 @@ const FAILURES: Partial<Record<Name, readonly number[]>> = {
   chmod: [EPERM],
   fchmod: [EPERM],
   mmap: [ENOMEM],
+  mprotect: [ENOMEM],
+  epoll_create1: [EMFILE, ENOMEM],
+  epoll_ctl: [ENOMEM, ENOSPC],
+  epoll_wait: [EINTR],
+  eventfd: [EMFILE, ENOMEM],
+  memfd_create: [EMFILE, ENOMEM],
+  io_uring_setup: [ENOSYS, EPERM, ENOMEM],
+  io_uring_enter: [EINTR, EAGAIN, EPERM],
   if_nametoindex: [ENODEV],
 };
 
@@ -153,9 +163,10 @@ function poll(fds: never, count: never, timeoutMs: number): number {
 
 const guards: number[] = [];
 
-/** mmap(2) with a page before and one behind that nobody may touch. */
+/** mmap(2) with a page before and one behind that nobody may touch, of memory that is no file's. */
 export function map(...values: Parameters<Libc["mmap"]>): ReturnType<Libc["mmap"]> {
   const [address, length, protection, flags, fd, offset] = values;
+  if (fd >= 0) return real.mmap(...values);
   const whole = Math.ceil(length / PAGE) * PAGE;
   const start = real.mmap(address, whole + 2 * PAGE, protection, flags, fd, offset);
   if (typeof start !== "number") return start;

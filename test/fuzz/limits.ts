@@ -25,7 +25,7 @@ export const NEVER_OK: readonly Impossible[] = [
     reason: "create, open, bind, pair and adopt make sockets; nobody else does",
   },
   {
-    members: /^(UdpSocket|UnixDatagramSocket)\.prototype\.(listen|tryAccept|acceptSync)$/,
+    members: /^(UdpSocket|UnixDatagramSocket)\.prototype\.(listen|tryAccept|accept|acceptSync)$/,
     reason: "inherited, and datagram sockets have no connections",
   },
 ];
@@ -64,13 +64,22 @@ export const NEVER_REFUSED: readonly Impossible[] = [
     reason: "false and -1 when closed",
   },
   {
-    members: /^\w*Socket\.prototype(\.close|\[)/,
+    members: /^\w*Socket\.prototype(\.close|\.ref|\.unref|\[)/,
     reason: "does nothing the second time, or says that it is closed",
   },
   {
     members: /^new (System|Timeout|Closed)Error$/,
     reason: "an error is made of what it is given",
   },
+  {
+    members: /^Batches\.prototype(\.return|\[)/,
+    reason: "does nothing the second time, or gives itself",
+  },
+  {
+    members: /BatchSubscription\.prototype/,
+    reason: "does nothing the second time, or says what it is",
+  },
+  { members: /^get poller\./, reason: "what it is and has done is known" },
   { members: /^capabilities$/, reason: "found once, and then remembered" },
 ];
 

@@ -18,9 +18,11 @@ import { parseArgs } from "node:util";
 import fc from "fast-check";
 import { Failure } from "./failure.ts";
 import { withoutMember, withoutRow } from "./good.ts";
+import { handled } from "./handlers.ts";
 import { descriptorKinds, Harness, type Step } from "./harness.ts";
 import { faultCount, install } from "./kernel.ts";
 import { NEVER_REFUSED, reasonOf } from "./limits.ts";
+import { stopPoller } from "./loop.ts";
 import { entries } from "./surface.ts";
 
 const { values } = parseArgs({
@@ -92,7 +94,8 @@ if (result.failed) {
   );
   process.exit(1);
 }
-const { counts, nested, sprung, found } = harness;
+stopPoller();
+const { counts, nested, sprung, found, endings, ringers } = harness;
 for (const [text, { times, first }] of found) console.error(`${times} × ${text}\n    ${first}`);
 console.log(
   JSON.stringify({
@@ -101,6 +104,9 @@ console.log(
     nested,
     sprung,
     faults: faultCount(),
+    endings,
+    handled,
+    ringers,
     descriptors: { before, after: descriptorKinds() },
     residentBytes: process.memoryUsage.rss(),
     entries: Object.fromEntries(counts),

@@ -27,12 +27,31 @@ type Call = (...values: readonly unknown[]) => unknown;
 const OF_FUNCTIONS: readonly (string | symbol)[] = ["length", "name", "prototype"];
 const OF_PROTOTYPES: readonly (string | symbol)[] = ["constructor"];
 
+// What the poller calls. The type that callers have of a handler does not show it.
+const OF_WAITERS: readonly (string | symbol)[] = ["run", "end", "fail"];
+
+/** Classes that the package does not export: whoever has an object of one got it from a call. */
+const given: Readonly<Record<string, Class>> = sampleGiven();
+
+function sampleGiven(): Record<string, Class> {
+  using socket = api.UdpSocket.bind("127.0.0.1:0");
+  using subscription = socket.onBatch(() => {});
+  const batches = socket.batches({ capacity: 1 });
+  batches.return();
+  return { Batches: classOf(batches), BatchSubscription: classOf(subscription) };
+}
+
+function classOf(value: object): Class {
+  return Object.getPrototypeOf(value).constructor;
+}
+
 /** The classes of the package by name. */
-export const classes: ReadonlyMap<string, Class> = new Map(
-  Object.entries(api as Record<string, unknown>).filter((pair): pair is [string, Class] =>
+export const classes: ReadonlyMap<string, Class> = new Map([
+  ...Object.entries(api as Record<string, unknown>).filter((pair): pair is [string, Class] =>
     isClass(pair[1]),
   ),
-);
+  ...Object.entries(given),
+]);
 
 /** Objects of constants: the groups of options. */
 export const groups: ReadonlyMap<string, Readonly<Record<string, object>>> = new Map(
@@ -42,17 +61,29 @@ export const groups: ReadonlyMap<string, Readonly<Record<string, object>>> = new
 );
 
 /** All that can be called. */
-export const entries: readonly Entry[] = Object.entries(api as Record<string, unknown>).flatMap(
-  ([name, value]) => {
+export const entries: readonly Entry[] = [
+  ...Object.entries(api as Record<string, unknown>).flatMap(([name, value]) => {
     if (isClass(value)) return classEntries(name, value);
     if (typeof value === "function") return [plain(name, value as Call, undefined)];
     if (isGroup(value)) return [];
+    if (Object.getPrototypeOf(value) !== Object.prototype) return ownEntries(name, value as object);
     return Object.entries(value as Record<string, Call>).map(([member, call]) => {
       if (typeof call !== "function") throw new Error(`Cannot tell what ${name}.${member} is`);
       return plain(`${name}.${member}`, call, value);
     });
-  },
-);
+  }),
+  ...Object.entries(given).flatMap(([name, type]) =>
+    members(name, type.prototype, ".prototype", undefined),
+  ),
+];
+
+const STEPS = /^Batches\.prototype(\.next|\.return|\[Symbol\.asyncDispose\])$/;
+const keys: ReadonlySet<string> = new Set(entries.map(({ key }) => key));
+
+/** Whether a call answers with a promise whatever happens: wrong arguments reject it. */
+export function isPromiseForm({ key }: Entry): boolean {
+  return keys.has(`${key}Sync`) || STEPS.test(key);
+}
 
 function isClass(value: unknown): value is Class {
   return typeof value === "function" && Function.prototype.toString.call(value).startsWith("class");
@@ -60,6 +91,7 @@ function isClass(value: unknown): value is Class {
 
 function isGroup(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
+  if (Object.getPrototypeOf(value) !== Object.prototype) return false;
   const members = Object.values(value);
   return members.length > 0 && members.every((member) => typeof member === "object");
 }
@@ -72,6 +104,17 @@ function plain(key: string, call: Call, self: unknown): Entry {
     onInstance: false,
     invoke: (_receiver, values) => Reflect.apply(call, self, values),
   };
+}
+
+/** The members of the one object of a class. */
+function ownEntries(name: string, value: object): Entry[] {
+  const prototype = Object.getPrototypeOf(value);
+  const members = Reflect.ownKeys(prototype).filter((member) => !OF_PROTOTYPES.includes(member));
+  return members.flatMap((member) =>
+    accessors(prototype, member, (prefix, call) =>
+      plain(`${prefix}${name}.${String(member)}`, call, value),
+    ),
+  );
 }
 
 function classEntries(name: string, type: Class): Entry[] {
@@ -98,6 +141,7 @@ function members(name: string, start: object, path: string, self: object | undef
     for (const member of Reflect.ownKeys(holder)) {
       const usual = typeof holder === "function" ? OF_FUNCTIONS : OF_PROTOTYPES;
       if (usual.includes(member) || found.has(member)) continue;
+      if (name in given && OF_WAITERS.includes(member)) continue;
       const above = ownerOf(holderOf(Object.getPrototypeOf(holder), member));
       const suffix = `${path}${typeof member === "symbol" ? `[${member.description}]` : `.${member}`}`;
       const make = (prefix: string, call: Call): Entry => ({

@@ -9,6 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   type Address,
+  type Batches,
+  type BatchSubscription,
   DatagramBatch,
   Message,
   type MessageOptions,
@@ -52,6 +54,22 @@ export interface BatchRecord {
   readonly slotBytes: number;
 }
 
+/** A call whose promise has not settled. */
+export interface Waiting {
+  readonly key: string;
+  readonly receiver: unknown;
+  readonly values: readonly unknown[];
+  /** Where it may write until it settles. */
+  readonly slots: ReadonlySet<Slot>;
+  /** The trap among its arguments, which is armed while the poller works. */
+  readonly trap: { arm(): void; disarm(): void } | undefined;
+}
+
+/** What a signal is aborted with: it must come out as it is. */
+export class Aborted extends Error {
+  override name = "Aborted";
+}
+
 /** The folder of the sockets that have a path. */
 const folder: string = mkdtempSync(join(tmpdir(), "bun-sockets-fuzz-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
@@ -60,6 +78,11 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 const SOCKETS_MAX = 24;
 const BATCHES_MAX = 5;
 const MESSAGES_MAX = 10;
+const SUBSCRIPTIONS_MAX = 4;
+const ITERATORS_MAX = 4;
+const LENT_MAX = 8;
+// More than a queue of a Unix socket takes.
+const CLOG_MAX = 2000;
 // Linux 6.5, in no header of ours: a control message that brings a descriptor too.
 const SCM_PIDFD = 4;
 
@@ -72,6 +95,10 @@ const helpers = {
 // A descriptor to send along, which belongs to nobody else.
 const passed = real.socket(AF_UNIX, SOCK_DGRAM | FLAGS, 0);
 const drained = new Uint8Array(new ArrayBuffer(1 << 17));
+const clogging = new Uint8Array(new ArrayBuffer(1 << 13));
+
+// A batch of which nothing is known: the library may overwrite all of it.
+const NONE = new Uint8Array(0);
 
 const listening = new WeakSet<AnySocket>();
 
@@ -88,6 +115,12 @@ const LOOPBACK = { ipv4: "127.0.0.1:0", ipv6: "[::1]:0" } as const;
 const IP = ["ipv4", "ipv6"] as const;
 const UNIX_RECORDS = ["stream", "seqpacket"] as const;
 
+/** A handler that was set. */
+export interface Subscribed {
+  readonly subscription: BatchSubscription;
+  readonly socket: AnySocket;
+}
+
 /** Everything that one sequence has. */
 export class World {
   readonly arena = new Arena();
@@ -100,8 +133,114 @@ export class World {
   readonly vectors = new Map<object, Slot[]>();
   /** Descriptors that are the harness's own to close. */
   readonly fds = new Set<number>();
+  /** Calls that wait. */
+  readonly waiting = new Set<Waiting>();
+  readonly iterators: { readonly batches: Batches; readonly socket: AnySocket }[] = [];
+  readonly subscriptions: Subscribed[] = [];
+  /** Batches of iterators and handlers, which belong to those. */
+  readonly lent: DatagramBatch[] = [];
+  /** What opens the gates that handlers wait at. */
+  readonly gates: (() => void)[] = [];
+  /** What handlers were told of as errors. */
+  readonly told: unknown[] = [];
+  /** What handlers have done. */
+  acts = 0;
+  readonly #signals: AbortController[] = [];
   readonly #guards = guardCount();
   #names = 0;
+
+  /** Whether something happens when the event loop has its turn. */
+  get hasWaiters(): boolean {
+    return this.waiting.size > 0 || this.subscriptions.length > 0;
+  }
+
+  /** A signal: of one of several controllers, of none, of time, or one that was aborted before. */
+  signal(choices: Choices): AbortSignal {
+    if (choices.chance(8)) return AbortSignal.abort(new Aborted("before"));
+    if (choices.chance(5)) return AbortSignal.timeout(1);
+    const live = this.#signals.filter(({ signal }) => !signal.aborted);
+    const controller =
+      live.length > 0 && choices.chance(60) ? choices.pick(live) : new AbortController();
+    if (!live.includes(controller)) this.#signals.push(controller);
+    const { signal } = controller;
+    return choices.chance(10) ? AbortSignal.any([signal, new AbortController().signal]) : signal;
+  }
+
+  /** Aborts one of the signals. */
+  abort(choices: Choices): void {
+    const live = this.#signals.filter(({ signal }) => !signal.aborted);
+    if (live.length > 0) choices.pick(live).abort(new Aborted("while it waited"));
+  }
+
+  /** A promise that stands until somebody opens the gate: at the latest when all is closed. */
+  gate(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.gates.push(resolve);
+    return promise;
+  }
+
+  /** Gives the descriptor of a socket to another socket, which is then the one that is used. */
+  handOver(socket: AnySocket): void {
+    if (!isOpen(socket)) return;
+    const isListening = listening.has(socket);
+    const peer = this.peers.get(socket);
+    const fd = socket.detach();
+    this.fds.add(fd);
+    const heir = this.add(Socket.adopt(fd, { own: true }));
+    this.fds.delete(fd);
+    if (isListening) markListening(heir);
+    if (peer) this.peers.set(heir, peer).set(peer, heir);
+  }
+
+  /** Remembers a batch that a handler or an iterator has given. */
+  lend(batch: DatagramBatch): void {
+    if (!this.lent.includes(batch) && this.lent.push(batch) > LENT_MAX) this.lent.shift();
+  }
+
+  /** Remembers a handler, and stops the oldest when there are many. */
+  subscribed(subscription: BatchSubscription, socket: AnySocket): void {
+    if (this.subscriptions.push({ subscription, socket }) > SUBSCRIPTIONS_MAX)
+      this.subscriptions.find((other) => !other.subscription.stopped)?.subscription.stop();
+  }
+
+  pauseAll(): void {
+    for (const { subscription } of this.subscriptions) subscription.pause();
+  }
+
+  resumeAll(): void {
+    for (const { subscription } of this.subscriptions) subscription.resume();
+  }
+
+  stopAll(): void {
+    for (const { subscription } of this.subscriptions) subscription.stop();
+  }
+
+  /** Stops the handlers of a socket. */
+  unsubscribe(socket: AnySocket): void {
+    for (const other of this.subscriptions) if (other.socket === socket) other.subscription.stop();
+  }
+
+  /** Remembers an iterator; the oldest is forgotten when there are many. */
+  iterate(batches: Batches, socket: AnySocket): void {
+    if (this.iterators.push({ batches, socket }) > ITERATORS_MAX)
+      this.iterators.shift()?.batches.return();
+  }
+
+  /** Fills what a socket can send to, so that the next send finds no room. */
+  clog(socket: AnySocket): void {
+    if (!isOpen(socket) || socket.family !== "unix" || !socket.connected) return;
+    const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    for (let i = 0; i < CLOG_MAX; i++)
+      if (real.send(socket.descriptor, clogging, clogging.length, flags) < 0) break;
+  }
+
+  /** Takes away what the peer of a socket has not received. */
+  unclog(socket: AnySocket): void {
+    const peer = this.peers.get(socket);
+    if (!peer || !isOpen(peer)) return;
+    const { descriptor } = peer;
+    while (real.recv(descriptor, drained, drained.length, MSG_DONTWAIT) > 0);
+  }
 
   /** Remembers a socket, to use and to close it. */
   add<Any extends AnySocket>(socket: Any): Any {
@@ -137,6 +276,11 @@ export class World {
 
   /** A batch whose memory is full of canaries where no slot is. */
   batch(choices: Choices): BatchRecord {
+    if (this.lent.length > 0 && choices.chance(5)) {
+      const batch = choices.pick(this.lent);
+      const { capacity, slotBytes } = batch;
+      if (!batch.freed) return { batch, memory: NONE, capacity, slotBytes };
+    }
     const has = this.batches.filter(({ batch }) => !batch.freed);
     if (has.length > 0 && (has.length >= BATCHES_MAX || choices.chance(75)))
       return choices.pick(has);
@@ -155,12 +299,18 @@ export class World {
   }
 
   message(choices: Choices, options: () => MessageOptions): Message {
-    const isFull = this.messages.length >= MESSAGES_MAX;
-    if (this.messages.length > 0 && (isFull || choices.chance(60)))
-      return choices.pick(this.messages);
+    // One that a call waits with is that call's: what it brings could be lost.
+    const free = this.messages.filter((message) => !this.#isTaken(message));
+    const isFull = free.length >= MESSAGES_MAX;
+    if (free.length > 0 && (isFull || choices.chance(60))) return choices.pick(free);
     const message = new Message(options());
     this.messages.push(message);
     return message;
+  }
+
+  #isTaken(message: Message): boolean {
+    for (const { values } of this.waiting) if (values.includes(message)) return true;
+    return false;
   }
 
   buffer(choices: Choices): NativeBuffer {
@@ -204,6 +354,7 @@ export class World {
     } else if (result instanceof NativeBuffer) this.buffers.push(result);
     else if (result instanceof Message) this.messages.push(result);
     else if (Array.isArray(result)) for (const item of result) this.harvest(item);
+    else if (isStep(result)) this.lend(result.value);
   }
 
   /** Closes the descriptors that came with a message: they are the caller's. */
@@ -261,8 +412,15 @@ export class World {
     }
   }
 
-  close(): void {
+  /** Closes all sockets: then nothing has anything to wait for. */
+  closeSockets(): void {
     for (const socket of this.sockets) Reflect.apply(Socket.prototype.close, socket, []);
+  }
+
+  close(): void {
+    this.closeSockets();
+    for (const { batches } of this.iterators) batches.return();
+    for (const open of this.gates) open();
     for (const { batch } of this.batches) batch.free();
     for (const buffer of this.buffers) buffer.free();
     const gone = [...this.fds].filter((fd) => real.close(fd) !== 0);
@@ -277,6 +435,11 @@ function eachGap(record: BatchRecord, work: (start: number, end: number) => void
   const stride = memory.length / capacity;
   if (stride === slotBytes) return;
   for (let i = 0; i < capacity; i++) work(i * stride + slotBytes, (i + 1) * stride);
+}
+
+// What an iterator of batches gives.
+function isStep(result: unknown): result is { readonly value: DatagramBatch } {
+  return result instanceof Object && "value" in result && result.value instanceof DatagramBatch;
 }
 
 /** What a socket is. */

@@ -1,6 +1,6 @@
 /**
- * The allocation contract: the `try` forms of batches and of single datagrams allocate nothing per
- * datagram. Measured in children, because both measures need a process of their own:
+ * The allocation contract: the `try` forms of batches and of single datagrams, and handlers of batches,
+ * allocate nothing per datagram. Measured in children, because both measures need a process of their own:
  *
  * - resident memory without garbage collection (BUN_JSC_useGC=0) grows under 4 bytes a datagram;
  * - the heap after a collection grew under 0.5 bytes a datagram: nothing is kept.
@@ -52,6 +52,29 @@ const loops = {
         touched += target[0] + target[length - 1];
       }
     }`,
+  handler: `
+    let touched = 0;
+    let left = 0;
+    let finish;
+    const next = () => {
+      client.tryReceiveBatch(returned);
+      client.trySendBatch(outgoing);
+    };
+    server.onBatch((batch) => {
+      for (let i = 0; i < batch.count; i++) {
+        const at = batch.offset(i);
+        touched += batch.memory[at] + batch.memory[at + batch.length(i) - 1] + batch.sender(i);
+      }
+      if (server.trySendBatch(batch) !== batch.count) throw new Error("not all went back");
+      left -= batch.count;
+      if (left > 0) next();
+      else finish();
+    });
+    function run(count) {
+      left = count;
+      next();
+      return new Promise((resolve) => (finish = resolve));
+    }`,
   control: `
     let touched = 0;
     const seen = new Array(64);
@@ -90,11 +113,12 @@ function makeScript(loop: keyof typeof loops): string {
       const { heapSize, extraMemorySize } = heapStats();
       return heapSize + extraMemorySize;
     };
-    run(300_000);
+    await run(300_000);
     const before = process.env.BUN_JSC_useGC === "0" ? resident() : heap();
-    run(${DATAGRAMS});
+    await run(${DATAGRAMS});
     const after = process.env.BUN_JSC_useGC === "0" ? resident() : heap();
     console.log(JSON.stringify({ bytes: (after - before) / ${DATAGRAMS}, touched: touched > 0 }));
+    server.close();
   `;
 }
 
@@ -112,9 +136,9 @@ async function measure(
   return JSON.parse(output);
 }
 
-const measured = ["batch", "single", "single to an address"] as const;
+const measured = ["batch", "single", "single to an address", "handler"] as const;
 test.each(measured)(
-  "the try path (%s) allocates nothing per datagram",
+  "the path (%s) allocates nothing per datagram",
   async (loop) => {
     const [resident, heap] = await Promise.all([
       measure(loop, { BUN_JSC_useGC: "0" }),

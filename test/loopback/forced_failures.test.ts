@@ -3,11 +3,12 @@
  * each public method that uses it does, and that nothing leaks and no state is spoilt. What the
  * kernel would not give on demand is put into the table: see support/faults.ts.
  */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, spyOn, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
+  type BatchSubscription,
   type Capabilities,
   DatagramBatch,
   Inet6Address,
@@ -15,17 +16,22 @@ import {
   Message,
   NativeBuffer,
   options,
+  poll,
+  poller,
+  pollSync,
   Socket,
   SocketOption,
   SystemError,
   TimeoutError,
+  tryPoll,
   UdpSocket,
   UnixAddress,
   UnixDatagramSocket,
 } from "bun-sockets";
 import * as sys from "bun-sockets/sys";
 import { type Libc, libc } from "../../lib/ffi/libc.ts";
-import { mapMemory } from "../../lib/ffi/memory.ts";
+import { mapDescriptor, mapMemory } from "../../lib/ffi/memory.ts";
+import { engine } from "../../lib/internal/poller_engine.ts";
 import { failWith, MAP_FAILED, replaceEntry } from "../support/faults.ts";
 
 type Name = keyof Libc;
@@ -48,6 +54,16 @@ afterAll(() => rmSync(folder, { recursive: true }));
 function openDescriptors(): number {
   return readdirSync("/proc/self/fd").length;
 }
+
+/** Starts the poller, which opens what it needs, unless it has. */
+async function startPoller(): Promise<void> {
+  using socket = UdpSocket.open("ipv4");
+  socket.receive(target).catch(() => {});
+  while (poller.ringer === undefined) await new Promise(setImmediate);
+}
+
+beforeAll(startPoller);
+afterAll(() => engine.stop());
 
 /** What an entry returns when it fails. */
 const FAILURES: Partial<Record<Name, unknown>> = {
@@ -132,6 +148,7 @@ const SYS: Partial<Record<Name, readonly (() => unknown)[]>> = {
   epoll_create1: [() => sys.epoll_create1(0)],
   epoll_ctl: [() => sys.epoll_ctl(3, 1, 4, bytes)],
   epoll_wait: [() => sys.epoll_wait(3, bytes, 0)],
+  eventfd: [() => sys.eventfd(0, 0)],
   read: [() => sys.read(3, bytes)],
   write: [() => sys.write(3, bytes)],
   dup: [() => sys.dup(3)],
@@ -144,8 +161,11 @@ const SYS: Partial<Record<Name, readonly (() => unknown)[]>> = {
   rename: [() => sys.rename(bytes, bytes)],
   unlink: [() => sys.unlink(bytes)],
   gethostname: [() => sys.gethostname(bytes)],
-  syscall: [() => sys.renameat2(3, bytes, 3, bytes, 0)],
-  mmap: [() => mapMemory(1)],
+  renameat2: [() => sys.renameat2(3, bytes, 3, bytes, 0)],
+  io_uring_setup: [() => sys.io_uring_setup(1, bytes)],
+  io_uring_enter: [() => sys.io_uring_enter(3, 0, 0, 0)],
+  memfd_create: [() => sys.memfd_create(bytes, 0)],
+  mmap: [() => mapMemory(1), () => mapDescriptor(3, 1, 0)],
   if_nametoindex: [() => sys.if_nametoindex(bytes)],
   if_indextoname: [() => sys.if_indextoname(1, bytes)],
   if_nameindex: [() => sys.if_nameindex()],
@@ -163,7 +183,7 @@ const SYS: Partial<Record<Name, readonly (() => unknown)[]>> = {
 // Entries without a row above, and why.
 const EXCEPTED: Partial<Record<Name, string>> = {
   munmap: "its result means nothing to the one caller: see the test of mapMemory() below",
-  mprotect: "nothing calls it",
+  mprotect: "only the helper thread's code is made executable: see helper_thread.test.ts",
   dlsym: "it looks for munmap, which opening the table has found in the same library",
   memcpy: "memcpy(3) cannot fail",
   if_freenameindex: "it returns nothing",
@@ -259,8 +279,6 @@ interface Case extends Disposable {
 
 /** What else there is to know of a `Use`. */
 interface More {
-  /** The call's name in the error, where it is not the entry's. */
-  readonly syscall?: string;
   /** The call's name in a TimeoutError, where it is not the entry's. */
   readonly waiting?: string;
   /** Which calls of the entry fail, where not all do. */
@@ -614,6 +632,128 @@ const TRANSFERS: readonly Use[] = [
   ],
 ];
 
+/** Receives one datagram by a batch, and returns its length. */
+async function receiveSoon(receive: (batch: DatagramBatch) => Promise<number>) {
+  using batch = new DatagramBatch({ capacity: 1 });
+  await receive(batch);
+  return batch.length(0);
+}
+
+const connectSoon = (family: "ipv4" | "unix") => () => {
+  const listener = listen(family);
+  return on([listener], async (timeoutMs) => {
+    using client = Socket.create(family, "stream");
+    await client.connect(listener.localAddress, { timeoutMs });
+    return client.connected;
+  });
+};
+
+const acceptSoon = () => {
+  const listener = listen("ipv4");
+  const clients = Array.from({ length: WAITING }, () => Socket.create("ipv4", "stream"));
+  for (const client of clients) client.connectSync(listener.localAddress, { timeoutMs: LONG_MS });
+  return on([listener, ...clients], async (timeoutMs) => {
+    using accepted = await listener.accept({ timeoutMs });
+    return accepted.type;
+  });
+};
+
+// The promise forms: what fails rejects, and what would block waits on the event loop.
+const PROMISES: readonly Use[] = [
+  ["accept4", "accept", acceptSoon, "stream", SYNC, OPENS],
+  [
+    "connect",
+    "connect of UDP",
+    onUdp(async (udp, timeoutMs, peer) => {
+      await udp.connect(peer.localAddress, { timeoutMs });
+      return udp.connected;
+    }),
+    true,
+    WAITS_ON,
+  ],
+  ["connect", "connect of TCP", connectSoon("ipv4"), true, WAITS_ON],
+  ["connect", "connect of Unix", connectSoon("unix"), true, { ...WAITS_ON, EAGAIN: "waits" }],
+  ["send", "send", onUdp((udp, timeoutMs) => udp.send(data, { timeoutMs })), 5, SYNC],
+  [
+    "sendto",
+    "sendTo",
+    onUdp((udp, timeoutMs, to) => udp.sendTo(data, to.localAddress, { timeoutMs })),
+    5,
+    SYNC,
+  ],
+  [
+    "sendto",
+    "sendTo of Unix",
+    onUnix((unix, timeoutMs, to) => unix.sendTo(data, to, { timeoutMs })),
+    5,
+    SYNC,
+  ],
+  [
+    "sendmsg",
+    "sendMessage",
+    onUdp((udp, timeoutMs) => udp.sendMessage(messageOf(data), { timeoutMs })),
+    5,
+    SYNC,
+  ],
+  ["recv", "receive", onWaiting((udp, timeoutMs) => udp.receive(target, { timeoutMs })), 5, SYNC],
+  [
+    "recv",
+    "receive with MSG_WAITALL",
+    onStreams((left, timeoutMs, right) => {
+      right.sendSync("datadata");
+      return left.receive(target, { timeoutMs, flags: sys.MSG_WAITALL });
+    }),
+    8,
+    SYNC,
+  ],
+  [
+    "recv",
+    "receiveBytes",
+    onWaiting(async (udp, timeoutMs) => (await udp.receiveBytes(8, { timeoutMs })).length),
+    5,
+    SYNC,
+  ],
+  [
+    "recvfrom",
+    "receiveFrom",
+    onWaiting(async (udp, timeoutMs) => (await udp.receiveFrom(target, { timeoutMs })).length),
+    5,
+    SYNC,
+  ],
+  [
+    "recvmsg",
+    "receiveMessage",
+    onWaiting((udp, timeoutMs) => udp.receiveMessage(messageOf(target), { timeoutMs })),
+    5,
+    SYNC,
+  ],
+  [
+    "recvmmsg",
+    "receiveBatch",
+    onWaiting((udp, timeoutMs) => receiveSoon((batch) => udp.receiveBatch(batch, { timeoutMs }))),
+    5,
+    SYNC,
+  ],
+  ["mmap", "batches", onUdp((udp) => void udp.batches().return()), undefined],
+  ["mmap", "onBatch", onUdp((udp) => udp.onBatch(() => {}).stop()), undefined],
+
+  ["poll", "tryPoll", onWaiting((udp) => tryPoll([udp]).length), 1, { EINTR: "retries" }],
+  [
+    "poll",
+    "pollSync",
+    onWaiting((udp, timeoutMs) => pollSync([udp], { timeoutMs }).length),
+    1,
+    { EINTR: "retries" },
+  ],
+  [
+    "poll",
+    "poll()",
+    onWaiting(async (udp, timeoutMs) => (await poll([udp], { timeoutMs })).length),
+    1,
+    { EINTR: "retries" },
+  ],
+];
+
 // What waits for what poll(2) does not tell of.
 const PAUSES: readonly string[] = ["sendToSync of Unix", "connectSync of Unix"];
 
@@ -653,8 +793,8 @@ function sendTwo(udp: UdpSocket, timeoutMs: number): number {
   return udp.sendBatchSync(batch, 0, { timeoutMs });
 }
 
-// Each public method under each entry that it calls. sendmmsg, capabilities() and listenFds() have
-// tests of their own.
+// Each public method under each entry that it calls. sendmmsg, the handlers, capabilities() and
+// listenFds() have tests of their own.
 const USES: readonly Use[] = [
   ["socket", "Socket.create", making(() => Socket.create("ipv4", "stream")), "made", {}, OPENS],
   ["socket", "UdpSocket.open", making(open4), "made", {}, OPENS],
@@ -720,6 +860,7 @@ const USES: readonly Use[] = [
   ["setsockopt", "tryAccept of seqpacket", acceptSeqpacket, "seqpacket"],
 
   ...TRANSFERS,
+  ...PROMISES,
   ...polling(),
   // Only the attribution of what is queued depends on it.
   ["poll", "tryConnect of UDP", connectToPeer, true, all("ignored")],
@@ -745,14 +886,7 @@ const USES: readonly Use[] = [
   ["fchmod", "UnixDatagramSocket.bind with mode", bindWithMode, "made"],
   ["chmod", "UnixDatagramSocket.bind with mode", bindWithMode, "made"],
   ["unlink", "UnixDatagramSocket.bind with removeStale", onStale, "made", {}, ONLY_TEMPORARY],
-  [
-    "syscall",
-    "UnixDatagramSocket.bind with removeStale",
-    onStale,
-    "made",
-    {},
-    { syscall: "renameat2" },
-  ],
+  ["renameat2", "UnixDatagramSocket.bind with removeStale", onStale, "made"],
 
   ["mmap", "new NativeBuffer", making(() => new NativeBuffer(4096)), "made"],
   ["mmap", "new DatagramBatch", making(() => new DatagramBatch()), "made"],
@@ -782,7 +916,8 @@ function reached(): string[] {
 }
 
 test("every entry that the public API reaches has rows, or a reason to have none", () => {
-  const rows = new Set<string>(USES.map(([entry]) => entry)).add("sendmmsg");
+  const used = [...USES, ...WAITS].map(([entry]) => entry);
+  const rows = new Set<string>(used).add("sendmmsg");
   const excepted = Object.keys(EXCEPTED);
   expect(reached().filter((entry) => !excepted.includes(entry))).toEqual([...rows].toSorted());
 });
@@ -796,6 +931,15 @@ function errorOf(run: () => unknown): unknown {
   return undefined;
 }
 
+async function rejectionOf(run: () => unknown): Promise<unknown> {
+  try {
+    await run();
+  } catch (error) {
+    return error;
+  }
+  return undefined;
+}
+
 function partsOf(error: unknown): unknown {
   if (!(error instanceof SystemError)) return error;
   const { code, errno, syscall } = error;
@@ -803,12 +947,12 @@ function partsOf(error: unknown): unknown {
 }
 
 describe.each(USES)("when %s fails, %s()", (entry, _, make, good, outcomes = {}, more = {}) => {
-  const { isMeant, opens, syscall = entry, waiting = entry } = more;
+  const { isMeant, opens, waiting = entry } = more;
 
-  test.each(codes)("with %s", (code) => {
+  test.each(codes)("with %s", async (code) => {
     const errno = CODES[code];
     const outcome = outcomes[code] ?? "throws";
-    const refusal = { name: "SystemError", code, errno: -errno, syscall };
+    const refusal = { name: "SystemError", code, errno: -errno, syscall: entry };
     const late = {
       name: "TimeoutError",
       code: "ETIMEDOUT",
@@ -823,28 +967,123 @@ describe.each(USES)("when %s fails, %s()", (entry, _, make, good, outcomes = {},
         using fault = force(entry, errno, times, isMeant);
         const run = () => made.run(isOnce || outcome !== "waits" ? LONG_MS : SHORT_MS);
         if (outcome === "throws") {
-          const error = errorOf(run);
+          const error = await rejectionOf(run);
           expect(partsOf(error)).toEqual(refusal);
           // Cleaning up may meet the same failure.
           if (isOnce) expect(fault.forced).toBe(1);
           const { hint = "" } = error as SystemError;
           expect(hint.includes("This library holds")).toBe(opens === true && code === "EMFILE");
         } else if (outcome === "waits" && !isOnce) {
-          expect(partsOf(errorOf(run))).toEqual(late);
+          expect(partsOf(await rejectionOf(run))).toEqual(late);
         } else if (outcome === "nothing") {
-          expect([run(), fault.forced]).toEqual([undefined, 1]);
+          expect([await run(), fault.forced]).toEqual([undefined, 1]);
         } else if (outcome === "ignored") {
-          expect(run()).toEqual(good);
+          expect(await run()).toEqual(good);
         } else {
-          expect([run(), fault.forced]).toEqual([good, times]);
+          expect([await run(), fault.forced]).toEqual([good, times]);
         }
-        expect(openDescriptors()).toBe(before);
+        expect([openDescriptors(), poller.counters.waiters]).toEqual([before, 0]);
       }
-      expect(made.run(LONG_MS)).toEqual(good);
-      expect(openDescriptors()).toBe(before);
+      expect(await made.run(LONG_MS)).toEqual(good);
+      expect([openDescriptors(), poller.counters.waiters]).toEqual([before, 0]);
     }
   });
 });
+
+/** What becomes of a call that waits when a C call of the poller fails. */
+type WaitOutcome =
+  /** It is rejected with a SystemError of that call. */
+  | "throws"
+  /** It is answered: the call is made again, another ringer or bell is taken, or it is not needed. */
+  | "answered";
+
+// Each entry that the poller calls: to start, and to wait. What it takes instead, and that it says so,
+// is in poller.test.ts.
+const WAITS: readonly (readonly [
+  entry: Name,
+  once: WaitOutcome,
+  always: WaitOutcome,
+  codes: readonly Code[],
+])[] = [
+  ["epoll_create1", "throws", "throws", codes],
+  // What is tried first is the ringer, and then each socket.
+  ["epoll_ctl", "answered", "throws", codes],
+  // epoll_wait(2) has no other one of these.
+  ["epoll_wait", "answered", "answered", ["EINTR"]],
+  ["eventfd", "answered", "answered", codes],
+  ["socketpair", "answered", "answered", codes],
+  ["io_uring_setup", "answered", "answered", codes],
+  ["io_uring_enter", "answered", "answered", codes],
+  ["memfd_create", "answered", "answered", codes],
+  ["mmap", "answered", "answered", codes],
+  ["poll", "answered", "answered", codes],
+  ["fcntl", "answered", "answered", codes],
+  ["close", "answered", "answered", codes],
+  ["read", "answered", "answered", codes],
+  ["write", "answered", "answered", codes],
+];
+
+// In the life of the poller, from its start to its end.
+async function wait(): Promise<number> {
+  using server = UdpSocket.bind("127.0.0.1:0");
+  using client = UdpSocket.open("ipv4");
+  const lengths: Promise<number>[] = [];
+  for (let i = 0; i < 3; i++) {
+    lengths.push(server.receive(target, { timeoutMs: LONG_MS }));
+    let hasFailed = false;
+    const settled = lengths.at(-1)?.catch(() => {
+      hasFailed = true;
+    });
+    // The first one starts it, and the others wait for an event.
+    while (poller.ringer === undefined && !hasFailed) await new Promise(setImmediate);
+    if (hasFailed) break;
+    await new Promise(setImmediate);
+    client.sendToSync(data, server.localAddress);
+    await settled;
+  }
+  return (await Promise.all(lengths)).length;
+}
+
+describe.each(WAITS)("when %s fails, what waits", (entry, once, always, meant) => {
+  // Then the call itself is made at once, and finds nothing.
+  beforeAll(() => {
+    poller.turnBudgetMs = Number.POSITIVE_INFINITY;
+  });
+  afterAll(() => {
+    poller.turnBudgetMs = 1;
+  });
+
+  test.each(meant)("with %s", async (code) => {
+    engine.stop();
+    const before = openDescriptors();
+    for (const times of [1, entry === "epoll_wait" || code === "EINTR" ? OFTEN : Infinity]) {
+      const outcome = times === 1 ? once : always;
+      {
+        using fault = force(entry, CODES[code], times);
+        if (outcome === "answered") expect(await wait()).toBe(3);
+        else {
+          const refusal = { name: "SystemError", code, errno: -CODES[code], syscall: entry };
+          expect(partsOf(await rejectionOf(wait))).toEqual(refusal);
+          expect(fault.forced).toBeGreaterThan(0);
+        }
+        expect(poller.counters.waiters).toBe(0);
+      }
+      engine.stop();
+      await untilOpen(before);
+      expect(await wait()).toBe(3);
+      engine.stop();
+      await untilOpen(before);
+    }
+    await startPoller();
+  });
+});
+
+// What Bun was given it closes in the next turn.
+async function untilOpen(count: number): Promise<void> {
+  const end = performance.now() + LONG_MS;
+  while (openDescriptors() !== count && performance.now() < end) await new Promise(setImmediate);
+  expect(openDescriptors()).toBe(count);
+}
 
 describe("when sendmmsg fails,", () => {
   const connected = () => onUdp((udp) => udp)() as Case & { run: () => UdpSocket };
@@ -882,57 +1121,157 @@ describe("when sendmmsg fails,", () => {
     expect(udp.sendBatchSync(batch)).toBe(3);
   });
 
-  test.each(["ENOBUFS", "ENOMEM"] as const)("sendBatchSync() with %s returns", (code) => {
+  test("sendBatch() with EAGAIN waits, until its deadline", async () => {
+    using made = connected();
+    using batch = batchOf("a", "b", "c");
+    const udp = made.run();
+    {
+      using _ = force("sendmmsg", EAGAIN, 1);
+      expect(await udp.sendBatch(batch, 0, { timeoutMs: LONG_MS })).toBe(3);
+    }
+    {
+      using _ = force("sendmmsg", EAGAIN, Infinity);
+      const late = await rejectionOf(() => udp.sendBatch(batch, 0, { timeoutMs: SHORT_MS }));
+      expect(late).toBeInstanceOf(TimeoutError);
+      expect(batch.stopped).toEqual({ index: 0, code: "EAGAIN" });
+    }
+    expect(await udp.sendBatch(batch)).toBe(3);
+  });
+
+  const waiting = ["sendBatchSync", "sendBatch"] as const;
+  const returning = waiting.flatMap((method) =>
+    (["ENOBUFS", "ENOMEM"] as const).map((code) => [method, code] as const),
+  );
+  test.each(returning)("%s() with %s returns", async (method, code) => {
     using made = connected();
     using batch = batchOf("a", "b", "c");
     const udp = made.run();
     {
       using _ = force("sendmmsg", CODES[code], Infinity);
-      expect(udp.sendBatchSync(batch, 0, { timeoutMs: LONG_MS })).toBe(0);
+      expect(await udp[method](batch, 0, { timeoutMs: LONG_MS })).toBe(0);
       expect(batch.stopped).toEqual({ index: 0, code });
     }
-    expect([udp.sendBatchSync(batch), batch.stopped]).toEqual([3, undefined]);
+    expect([await udp[method](batch), batch.stopped]).toEqual([3, undefined]);
   });
 
-  const methods = ["trySendBatch", "sendBatchSync"] as const;
-  test.each(methods)("%s() makes it again after EINTR", (method) => {
+  const methods = ["trySendBatch", "sendBatchSync", "sendBatch"] as const;
+  test.each(methods)("%s() makes it again after EINTR", async (method) => {
     using made = connected();
     using batch = batchOf("a", "b", "c");
     using fault = force("sendmmsg", EINTR, OFTEN);
-    expect([made.run()[method](batch), fault.forced]).toEqual([3, OFTEN]);
+    expect([await made.run()[method](batch), fault.forced]).toEqual([3, OFTEN]);
   });
 
-  test.each(methods)("%s() with ENOSYS throws", (method) => {
+  test.each(methods)("%s() with ENOSYS throws", async (method) => {
     using made = connected();
     using batch = batchOf("a", "b", "c");
     const udp = made.run();
     {
       using fault = force("sendmmsg", ENOSYS, Infinity);
       const refusal = { name: "SystemError", code: "ENOSYS", errno: -ENOSYS, syscall: "sendmmsg" };
-      expect(partsOf(errorOf(() => udp[method](batch)))).toEqual(refusal);
+      expect(partsOf(await rejectionOf(() => udp[method](batch)))).toEqual(refusal);
       expect(fault.forced).toBe(1);
     }
-    expect(udp[method](batch)).toBe(3);
+    expect(await udp[method](batch)).toBe(3);
   });
 
-  test.each(methods)("%s() with EMFILE fails the slots that met it, and no others", (method) => {
-    using made = connected();
-    using batch = batchOf("a", "b", "c");
-    const udp = made.run();
-    for (const times of [1, Infinity]) {
-      using _ = force("sendmmsg", EMFILE, times);
-      const failed = Math.min(times, 3);
-      expect([udp[method](batch), batch.failed, batch.stopped]).toEqual([
-        3 - failed,
-        failed,
-        undefined,
-      ]);
-      expect([batch.failure(0), batch.failure(2)]).toEqual([
-        "EMFILE",
-        failed > 2 ? "EMFILE" : undefined,
-      ]);
+  test.each(methods)(
+    "%s() with EMFILE fails the slots that met it, and no others",
+    async (method) => {
+      using made = connected();
+      using batch = batchOf("a", "b", "c");
+      const udp = made.run();
+      for (const times of [1, Infinity]) {
+        using _ = force("sendmmsg", EMFILE, times);
+        const failed = Math.min(times, 3);
+        expect([await udp[method](batch), batch.failed, batch.stopped]).toEqual([
+          3 - failed,
+          failed,
+          undefined,
+        ]);
+        expect([batch.failure(0), batch.failure(2)]).toEqual([
+          "EMFILE",
+          failed > 2 ? "EMFILE" : undefined,
+        ]);
+      }
+      expect([await udp[method](batch), batch.failed, batch.failure(0)]).toEqual([3, 0, undefined]);
+    },
+  );
+});
+
+describe("when recvmmsg fails,", () => {
+  const fatal = codes.filter((code) => code !== "EINTR" && code !== "EAGAIN");
+  const refusalOf = (code: Code) => ({
+    name: "SystemError",
+    code,
+    errno: -CODES[code],
+    syscall: "recvmmsg",
+  });
+
+  // What would block waits for an event, which a socket gives that is watched from then on.
+  const passing = [
+    ["EINTR", OFTEN],
+    ["EAGAIN", 1],
+  ] as const;
+
+  test.each(passing)("batches() with %s goes on", async (code, times) => {
+    using made = onWaiting((udp) => udp)();
+    const udp = made.run(LONG_MS) as UdpSocket;
+    using fault = force("recvmmsg", CODES[code], times);
+    const { value } = await udp.batches().next();
+    expect([value?.count, fault.forced]).toEqual([WAITING, times]);
+  });
+
+  test.each(passing)("onBatch() with %s goes on", async (code, times) => {
+    using made = onWaiting((udp) => udp)();
+    const udp = made.run(LONG_MS) as UdpSocket;
+    using fault = force("recvmmsg", CODES[code], times);
+    const { promise, resolve } = Promise.withResolvers<number>();
+    using _ = udp.onBatch((batch) => resolve(batch.count));
+    expect([await promise, fault.forced]).toEqual([WAITING, times]);
+  });
+
+  test.each(fatal)("batches() with %s throws it and ends", async (code) => {
+    using made = onWaiting((udp) => udp)();
+    const udp = made.run(LONG_MS) as UdpSocket;
+    const steps = udp.batches();
+    {
+      using fault = force("recvmmsg", CODES[code], Infinity);
+      expect(partsOf(await rejectionOf(() => steps.next()))).toEqual(refusalOf(code));
+      expect(fault.forced).toBe(1);
     }
-    expect([udp[method](batch), batch.failed, batch.failure(0)]).toEqual([3, 0, undefined]);
+    expect(await steps.next()).toEqual({ value: undefined, done: true });
+    expect((await udp.batches().next()).value?.count).toBe(WAITING);
+  });
+
+  test.each(fatal)("onBatch() with %s tells it and pauses, and goes on", async (code) => {
+    using made = onWaiting((udp) => udp)();
+    const udp = made.run(LONG_MS) as UdpSocket;
+    const told: unknown[] = [];
+    const reported = spyOn(globalThis, "reportError").mockImplementation((error) => {
+      told.push(error);
+    });
+    try {
+      for (const error of [undefined, (error: SystemError) => told.push(error)]) {
+        const counts: number[] = [];
+        let handler: BatchSubscription | undefined;
+        {
+          using fault = force("recvmmsg", CODES[code], Infinity);
+          handler = udp.onBatch((batch) => counts.push(batch.count), error ? { error } : {});
+          while (told.length === 0) await new Promise(setImmediate);
+          expect(fault.forced).toBe(1);
+        }
+        expect(told.splice(0).map(partsOf)).toEqual([refusalOf(code)]);
+        expect([handler.paused, handler.stopped, counts]).toEqual([true, false, []]);
+        handler.resume();
+        while (counts.length === 0) await new Promise(setImmediate);
+        expect(counts.splice(0)).toEqual([error ? 1 : WAITING]);
+        handler.stop();
+        udp.sendToSync(data, udp.localAddress);
+      }
+    } finally {
+      reported.mockRestore();
+    }
   });
 });
 
@@ -1222,8 +1561,10 @@ describe("a short count", () => {
   });
 });
 
-/** A whole life of some objects. What it returns is the same each time. */
+/** A whole life of some objects. What it returns, or answers, is the same each time. */
 type Life = readonly [what: string, live: () => unknown];
+
+const WAIT = { timeoutMs: LONG_MS };
 
 const LIVES: readonly Life[] = [
   [
@@ -1285,6 +1626,42 @@ const LIVES: readonly Life[] = [
     },
   ],
   [
+    "a UDP conversation in promises",
+    async () => {
+      using server = bind4();
+      using client = bind4();
+      await client.connect(server.localAddress, WAIT);
+      await client.send(data, WAIT);
+      const { length, address } = await server.receiveFrom(target, WAIT);
+      await server.sendTo("yes", address, WAIT);
+      return [length, await client.receiveMessage(messageOf(target), WAIT)];
+    },
+  ],
+  [
+    "a TCP connection in promises",
+    async () => {
+      using listener = Socket.create("ipv4", "stream");
+      listener.bind("127.0.0.1:0");
+      listener.listen();
+      using client = Socket.create("ipv4", "stream");
+      client.connectSync(listener.localAddress, WAIT);
+      using served = await listener.accept(WAIT);
+      await client.send(data, WAIT);
+      client.shutdown("write");
+      return [`${await served.receiveBytes(9, WAIT)}`, await served.receive(target, WAIT)];
+    },
+  ],
+  [
+    "an iterator of batches",
+    async () => {
+      using server = bind4();
+      using client = bind4();
+      client.sendToSync(data, server.localAddress);
+      for await (const batch of server.batches({ capacity: 4 })) return batch.count;
+      return undefined;
+    },
+  ],
+  [
     "a socket whose options are looked at",
     () => {
       using unix = UnixDatagramSocket.open();
@@ -1319,11 +1696,20 @@ const LIVES: readonly Life[] = [
   ],
 ];
 
-/** Lets `hook` stand between the table and whoever calls it. */
-function throughHook<Result>(
-  hook: (entry: Name, values: readonly unknown[], real: Entry) => unknown,
-  work: () => Result,
-): Result {
+/** Lets `hook` stand between the table and whoever calls it, until the work has its answer. */
+async function throughHookSoon(hook: Hook, work: () => unknown): Promise<unknown> {
+  using _hook = hookAll(hook);
+  return await work();
+}
+
+function throughHook<Result>(hook: Hook, work: () => Result): Result {
+  using _hook = hookAll(hook);
+  return work();
+}
+
+type Hook = (entry: Name, values: readonly unknown[], real: Entry) => unknown;
+
+function hookAll(hook: Hook): Disposable {
   const before = { ...libc };
   // These are asked when an error is made.
   const names = (Object.keys(libc) as Name[]).filter(
@@ -1333,16 +1719,13 @@ function throughHook<Result>(
     const real = before[name] as Entry;
     Object.assign(libc, { [name]: (...values: unknown[]) => hook(name, values, real) });
   }
-  try {
-    return work();
-  } finally {
-    Object.assign(libc, before);
-  }
+  return { [Symbol.dispose]: () => void Object.assign(libc, before) };
 }
 
 // What a life may survive: close(2) has done its work, the net can do without a cookie, a wait that
 // is interrupted or too early is made again, and poll(2) is not needed to connect.
-const RETRIED = /^(connect|accept4|send|sendto|sendmsg|recv|recvfrom|recvmsg|poll) (EINTR|EAGAIN)$/;
+const RETRIED =
+  /^(connect|accept4|send|sendto|sendmsg|recv|recvfrom|recvmsg|recvmmsg|poll) (EINTR|EAGAIN)$/;
 
 function isSurvivable(entry: Name, values: readonly unknown[], code: Code): boolean {
   if (entry === "close" || entry === "poll") return true;
@@ -1356,13 +1739,21 @@ function isSurvivable(entry: Name, values: readonly unknown[], code: Code): bool
 describe.each(LIVES)("the life of %s", (_, live) => {
   // A wait would make its calls more often the slower the machine is.
   const entries: Name[] = [];
-  const good = live();
-  throughHook((entry, values, real) => {
-    entries.push(entry);
-    return real(...values);
-  }, live);
+  let good: unknown;
+  // Then what can be answered at once is.
+  beforeAll(async () => {
+    poller.turnBudgetMs = Number.POSITIVE_INFINITY;
+    good = await live();
+    await throughHookSoon((entry, values, real) => {
+      entries.push(entry);
+      return real(...values);
+    }, live);
+  });
+  afterAll(() => {
+    poller.turnBudgetMs = 1;
+  });
 
-  test.each(codes)("survives %s of each of its calls, or ends in order", (code) => {
+  test.each(codes)("survives %s of each of its calls, or ends in order", async (code) => {
     expect(entries.length).toBeGreaterThan(2);
     for (const file of readdirSync(folder)) rmSync(join(folder, file));
     for (const [index, entry] of entries.entries()) {
@@ -1376,20 +1767,8 @@ describe.each(LIVES)("the life of %s", (_, live) => {
         if (worksAnyway(name)) real(...values);
         return fail(name, CODES[code]);
       };
-      const attempt = (): unknown => {
-        try {
-          return throughHook(hook, live);
-        } catch (error) {
-          return partsOf(error);
-        }
-      };
-      const result = attempt();
-      const refusal = {
-        name: "SystemError",
-        code,
-        errno: -CODES[code],
-        syscall: entry === "syscall" ? "renameat2" : entry,
-      };
+      const result = await throughHookSoon(hook, live).catch(partsOf);
+      const refusal = { name: "SystemError", code, errno: -CODES[code], syscall: entry };
       // connect(2) also tells whether a file is stale: where it does not, the file is left alone.
       const inUse = { code: "EADDRINUSE", syscall: "bind" };
       const isProbe = entry === "connect" && (result as typeof inUse).code === inUse.code;
@@ -1401,7 +1780,8 @@ describe.each(LIVES)("the life of %s", (_, live) => {
       rmSync(join(folder, "life"), { force: true });
       const left = readdirSync(folder);
       expect([where, left]).toEqual([where, []]);
-      expect([where, live()]).toEqual([where, good]);
+      expect([where, await live()]).toEqual([where, good]);
+      expect([where, poller.counters.waiters]).toEqual([where, 0]);
     }
   });
 });
@@ -1437,7 +1817,7 @@ describe("what has failed before", () => {
   });
 
   test("removeStale gives a living socket its path back when the exchange fails", () => {
-    expect(receivedThrough("syscall")).toBe(5);
+    expect(receivedThrough("renameat2")).toBe(5);
   });
 });
 
@@ -1452,14 +1832,14 @@ function receivedThrough(entry: Name): number | undefined {
   const local = new UnixAddress(path);
   UnixDatagramSocket.bind(local).close();
   let living: UnixDatagramSocket | undefined;
-  const { syscall } = libc;
+  const { renameat2 } = libc;
   using faults = new DisposableStack();
   faults.defer(() => rmSync(path, { force: true }));
-  const exchange = replaceEntry("syscall", (...values) => {
+  const exchange = replaceEntry("renameat2", (...values) => {
     exchange[Symbol.dispose]();
     rmSync(path);
     living = faults.use(UnixDatagramSocket.bind(local));
-    const result = syscall(...values);
+    const result = renameat2(...values);
     faults.use(force(entry, EMFILE, 1));
     return result;
   });

@@ -665,7 +665,7 @@ describe("removeStale", () => {
       let ino = 0;
       {
         // renameat2(2), after the file was found to be stale.
-        using _ = beforeCall("syscall", 1, () => {
+        using _ = beforeCall("renameat2", 1, () => {
           unlinkSync(folder.file("socket"));
           other = UnixDatagramSocket.bind(address);
           ino = inode(folder.file("socket"));
@@ -704,7 +704,7 @@ describe("removeStale", () => {
         const address = folder.address("socket");
         leaveStale(address, "datagram");
         let ino = 0;
-        using _ = beforeCall("syscall", 1, () => {
+        using _ = beforeCall("renameat2", 1, () => {
           unlinkSync(folder.file("socket"));
           make(folder.file("socket"));
           ino = inode(folder.file("socket"));
@@ -743,7 +743,7 @@ describe("removeStale", () => {
       const address = folder.address("socket");
       leaveStale(address, "datagram");
       const before = openDescriptors();
-      using _ = beforeCall("syscall", 1, () => unlinkSync(folder.file("socket")));
+      using _ = beforeCall("renameat2", 1, () => unlinkSync(folder.file("socket")));
       const server = bind(address);
       expect(folder.names).toEqual(["socket"]);
       expect(living(server).works()).toBe(true);
@@ -759,7 +759,7 @@ describe("removeStale", () => {
       {
         using _connect = failCalls("connect", [1], ECONNREFUSED);
         // Somebody removes what lies at the path for this moment: the guard.
-        using _ = beforeCall("syscall", 2, () => unlinkSync(folder.file("socket")));
+        using _ = beforeCall("renameat2", 2, () => unlinkSync(folder.file("socket")));
         expect(() => bind(address)).toThrow(SystemError);
       }
       expect(existsSync(folder.file("socket"))).toBe(true);
@@ -770,8 +770,8 @@ describe("removeStale", () => {
 
     // Somebody who asks nobody: he removes what is there for this moment, our guard, and binds.
     const rude: [when: string, isAlive: boolean, entry: keyof Libc, call: number][] = [
-      ["before the places are changed back", true, "syscall", 2],
-      ["before the guard is removed", false, "syscall", 2],
+      ["before the places are changed back", true, "renameat2", 2],
+      ["before the guard is removed", false, "renameat2", 2],
     ];
     test.each(rude)("to somebody who binds %s leaves him his file", (...row) => {
       const [, isAlive, entry, call] = row;
@@ -797,8 +797,8 @@ describe("removeStale", () => {
   });
 
   const steps: [name: string, entry: keyof Libc, call: number, errno: number, code: string][] = [
-    ["the file system cannot exchange names", "syscall", 1, EINVAL, "EINVAL"],
-    ["the kernel cannot exchange names", "syscall", 1, ENOSYS, "ENOSYS"],
+    ["the file system cannot exchange names", "renameat2", 1, EINVAL, "EINVAL"],
+    ["the kernel cannot exchange names", "renameat2", 1, ENOSYS, "ENOSYS"],
     ["no second name can be made", "bind", 2, EACCES, "EACCES"],
     ["no second socket can be opened", "socket", 3, EPERM, "EPERM"],
   ];

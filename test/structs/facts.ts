@@ -127,6 +127,11 @@ const MISSING_INCLUDES: Readonly<Record<string, string>> = {
   "linux/sockios.h": "#include <sys/ioctl.h>\n",
 };
 
+// Members that are with the one before them in a struct without a name, which has one initializer.
+const SHARED_INITIALIZERS: Readonly<Record<string, readonly string[]>> = {
+  io_uring_sqe: ["__pad2"],
+};
+
 /** The lines that every C file about a header begins with. */
 export function preamble(header: string): string {
   // glibc defines __attribute__ away, and with it `packed`, for compilers that it does not know:
@@ -144,10 +149,13 @@ export function proof({ header, facts, struct: declared }: Subject): string {
   );
   // gcc knows how many initializers a struct has room for, and so which member we forgot, be it
   // one that hides in a hole.
-  const whole = declared
-    ? `struct ${declared.tag} whole = { ${declared.members.map(() => "{0}").join(", ")} };`
-    : "";
+  const whole = declared ? `struct ${declared.tag} whole = { ${initializers(declared)} };` : "";
   return `${preamble(header)}${asserts.join("\n")}\n${whole}\n`;
+}
+
+function initializers({ tag, members }: StructInfo): string {
+  const own = members.filter(({ name }) => !SHARED_INITIALIZERS[tag]?.includes(name));
+  return own.map(() => "{0}").join(", ");
 }
 
 /** Compiles a C file, for its errors only: none is the empty string. */

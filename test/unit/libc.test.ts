@@ -1,9 +1,11 @@
 import { expect, test } from "bun:test";
 import { libc, negativeErrno, orErrno } from "../../lib/ffi/libc.ts";
+import { systemCallNumber } from "../../lib/ffi/system_call.ts";
 import { EAFNOSUPPORT, EBADF, EINVAL, ENODEV } from "../../structs/constants/errno.ts";
 import { failWith, replaceEntry } from "../support/faults.ts";
 
 const LIBC = JSON.stringify(new URL("../../lib/ffi/libc.ts", import.meta.url));
+const SYSTEM_CALL = JSON.stringify(new URL("../../lib/ffi/system_call.ts", import.meta.url));
 const INDEX = JSON.stringify(new URL("../../lib/index.ts", import.meta.url));
 
 // Runs a module in a process where nothing has opened libc yet; what it prints is JSON.
@@ -59,6 +61,40 @@ test("a function that was taken from the table before libc is open still works",
     console.log(JSON.stringify([orErrno(close(-1)), orErrno(close(-1))]));
   `);
   expect(printed).toEqual([-EBADF, -EBADF]);
+});
+
+test("what goes through syscall(2) is open with the rest, each with arguments of its own", () => {
+  const printed = inFreshProcess(`
+    import { libc, orErrno } from ${LIBC};
+    import { systemCallNumber } from ${SYSTEM_CALL};
+    const isNative = (entry) => \`\${entry}\`.includes("[native code]");
+    const number = systemCallNumber("renameat2");
+    const path = Buffer.from("nothing\\0");
+    const rename = (flags) => orErrno(libc.renameat2(number, -1, path, -1, path, flags));
+    libc.io_uring_enter = () => 42;
+    console.log(JSON.stringify({
+      first: rename(0),
+      // The last argument gets there: it is looked at before the descriptors.
+      flags: rename(0x80000000),
+      replaced: libc.io_uring_enter(0, 0, 0, 0, 0, null, 0),
+      native: [libc.renameat2, libc.io_uring_setup, libc.syscall].map(isNative),
+    }));
+  `);
+  expect(printed).toEqual({
+    first: -EBADF,
+    flags: -EINVAL,
+    replaced: 42,
+    native: [true, true, false],
+  });
+});
+
+test("what goes through syscall(2) outlives the collector", () => {
+  const path = Buffer.from("nothing\0");
+  const number = systemCallNumber("renameat2");
+  for (let i = 0; i < 20; i++) {
+    Bun.gc(true);
+    expect(orErrno(libc.renameat2(number, -1, path, -1, path, 0))).toBe(-EBADF);
+  }
 });
 
 test("an entry can be replaced while libc is open, and put back", () => {

@@ -1,0 +1,100 @@
+/**
+ * What a poller has opened stays open when its Worker is terminated: that runs no code of the
+ * Worker. So each poller leaves a note with its descriptors and its thread, and the next poller of
+ * the process that starts closes what belongs to threads that have ended.
+ *
+ * A note is a memfd, which goes with the process, and which every thread finds in /proc/self/fd.
+ *
+ * @module
+ */
+import { F_ADD_SEALS, F_SEAL_SEAL } from "../../structs/constants/fcntl.ts";
+import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from "../../structs/constants/sys_mman.ts";
+import { fcntl } from "../sys/fcntl.ts";
+import { memfd_create } from "../sys/mman.ts";
+import { close, write } from "../sys/unistd.ts";
+
+const NAME = "bun-sockets-poller";
+const DESCRIPTORS = "/proc/self/fd";
+/** The field of /proc/…/stat that says when a thread began, counted after the name. */
+const START_FIELD = 19;
+
+interface Note {
+  readonly thread: string;
+  /** Numbers of threads are used again: when it began tells them apart. */
+  readonly startedAt: string;
+  readonly descriptors: readonly { readonly fd: number; readonly link: string }[];
+}
+
+// A static import would cost every program that imports bun-sockets.
+const files = () => process.getBuiltinModule("node:fs");
+
+/**
+ * Notes which descriptors are to be closed when this thread has ended. Returns the note's own
+ * descriptor, or a negative number: without a note they stay open then.
+ */
+export function leaveNote(descriptors: readonly number[]): number {
+  const fd = memfd_create(Buffer.from(`${NAME}\0`), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return fd;
+  try {
+    const { readlinkSync } = files();
+    const thread = readlinkSync("/proc/thread-self");
+    const links = descriptors.map((fd) => ({ fd, link: readlinkSync(`${DESCRIPTORS}/${fd}`) }));
+    const note: Note = { thread, startedAt: startOf(thread) ?? "", descriptors: links };
+    write(fd, Buffer.from(JSON.stringify(note)));
+    return fd;
+  } catch {
+    // A machine without /proc.
+    close(fd);
+    return -1;
+  }
+}
+
+/** Closes what pollers of ended threads have left open. */
+export function closeOrphans(): void {
+  for (const fd of openDescriptors()) if (linkOf(fd)?.startsWith(`/memfd:${NAME}`)) closeOrphan(fd);
+}
+
+// None where they cannot be listed: without /proc, or when too many are open to open another one.
+function openDescriptors(): number[] {
+  try {
+    return files().readdirSync(DESCRIPTORS).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+function closeOrphan(noteFd: number): void {
+  const note = readNote(noteFd);
+  if (!note || startOf(note.thread) === note.startedAt) return;
+  // Two threads may find the same note: only one can seal it.
+  if (fcntl(noteFd, F_ADD_SEALS, F_SEAL_SEAL) < 0) return;
+  for (const { fd, link } of note.descriptors) if (linkOf(fd) === link) close(fd);
+  close(noteFd);
+}
+
+function readNote(fd: number): Note | undefined {
+  try {
+    return JSON.parse(files().readFileSync(`${DESCRIPTORS}/${fd}`, "utf8"));
+  } catch {
+    // It was not written yet, or another thread has closed it.
+    return undefined;
+  }
+}
+
+function linkOf(fd: number): string | undefined {
+  try {
+    return files().readlinkSync(`${DESCRIPTORS}/${fd}`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** When a thread began, in the kernel's ticks, or undefined when there is none of this number. */
+function startOf(thread: string): string | undefined {
+  try {
+    const stat = files().readFileSync(`/proc/${thread}/stat`, "latin1");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[START_FIELD];
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * One time budget for each turn of the event loop, for all promise forms, iterators and handlers of
+ * the thread: a loop of `await` that is always answered at once would let no timer and no other
+ * socket have its turn.
+ *
+ * Nothing tells when a turn begins. A turn that has lasted half the budget sets an immediate; when
+ * that has not come after another half, it is still the same turn, and the budget is spent.
+ *
+ * @module
+ */
+
+/** The time a turn may take: milliseconds, Infinity for no limit. */
+export let turnBudgetMs = 1;
+
+/** When this turn began, or later. */
+let since = 0;
+/** When the immediate was set that ends this turn, or -1. */
+let askedAt = -1;
+let isScheduled = false;
+let isWorkLeft = false;
+let work = (): void => {};
+
+/** Says what is to be done in the next turn, when `continueNextTurn` asks for it. */
+export function onNextTurn(next: () => void): void {
+  work = next;
+}
+
+/** Changes the budget. Infinity switches it off. */
+export function setTurnBudget(ms: number): void {
+  turnBudgetMs = ms;
+}
+
+/** Says that a turn begins here. */
+export function beginTurn(): void {
+  since = performance.now();
+  askedAt = -1;
+}
+
+/** Whether this turn has time left for a call that could be answered at once. */
+export function hasTime(): boolean {
+  const now = performance.now();
+  const half = turnBudgetMs / 2;
+  if (askedAt >= 0) return now - askedAt < half;
+  if (now - since < half) return true;
+  askedAt = now;
+  schedule();
+  return true;
+}
+
+/** Whether a turn that said where it begins has no time left. */
+export function isSpent(): boolean {
+  return performance.now() - since >= turnBudgetMs;
+}
+
+/** Asks for the work of the next turn. */
+export function continueNextTurn(): void {
+  isWorkLeft = true;
+  schedule();
+}
+
+/** Whether the next turn has work already. */
+export function willContinue(): boolean {
+  return isWorkLeft;
+}
+
+function schedule(): void {
+  if (isScheduled) return;
+  isScheduled = true;
+  setImmediate(turn);
+}
+
+function turn(): void {
+  isScheduled = false;
+  beginTurn();
+  if (!isWorkLeft) return;
+  isWorkLeft = false;
+  work();
+}
