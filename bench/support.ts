@@ -66,6 +66,8 @@ export interface Options {
   readonly groups: number | undefined;
   /** Only this peer, without ours beside it. */
   readonly only: string | undefined;
+  /** How our sockets wake Bun's event loop, instead of the best way there is: for comparing them. */
+  readonly ringer: string | undefined;
 }
 
 export function readOptions(): Options {
@@ -76,6 +78,7 @@ export function readOptions(): Options {
       rounds: { type: "string" },
       groups: { type: "string" },
       only: { type: "string" },
+      ringer: { type: "string" },
     },
   });
   return {
@@ -84,6 +87,7 @@ export function readOptions(): Options {
     roundMs: values.quick ? 10 : 400,
     groups: values.groups === undefined ? undefined : Number(values.groups),
     only: values.only,
+    ringer: values.ringer,
   };
 }
 

@@ -7,6 +7,7 @@
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { hasUnixDgram } from "../bench/peers/child.ts";
+import { cores } from "../bench/peers/echo.ts";
 import { requires, testIf } from "./support/require.ts";
 
 const root = join(import.meta.dir, "..");
@@ -16,23 +17,34 @@ const KEYS = [
   ...["bench", "case", "peer", "bytes", "batch", "ns", "ns_min", "ns_max", "send_ns", "receive_ns"],
   ...["lost", "rounds", "ratio", "ratio_min", "ratio_max"],
 ];
-const TEXTS = ["bench", "case", "peer"];
+// What a line about an echo says besides.
+const ECHO_KEYS = [
+  ...["ours", "to_c", "to_bun_udp", "cpu_ns", "client_cpu_ns", "p50_us", "p90_us", "p99_us"],
+  ...["mean_us", "max_us", "rtt_per_s", "wakeups"],
+];
+const TEXTS = ["bench", "case", "peer", "ours"];
 // What a benchmark of something other than datagrams has no value for.
 const NULLABLE = ["bytes", "batch", "send_ns", "receive_ns", "lost"];
 
+interface Line {
+  readonly case: string;
+  readonly peer: string;
+  readonly bytes: number | null;
+}
+
 /** The lines of `--json`; says what is wrong with the first that is not as it should be. */
-function readLines(output: string): { peer: string; bytes: number | null }[] {
+function readLines(output: string, keys: readonly string[] = KEYS): Line[] {
   return output
     .trimEnd()
     .split("\n")
     .map((text) => {
       const line: Record<string, unknown> = JSON.parse(text);
-      expect(Object.keys(line).sort()).toEqual([...KEYS].sort());
+      expect(Object.keys(line).sort()).toEqual([...keys].sort());
       for (const [key, value] of Object.entries(line)) {
         if (TEXTS.includes(key)) expect(value, key).toBeString();
         else if (!NULLABLE.includes(key) || value !== null) expect(value, key).toBeFinite();
       }
-      return line as { peer: string; bytes: number | null };
+      return line as unknown as Line;
     });
 }
 
@@ -42,6 +54,18 @@ function runJson(file: string, expected: { peers: readonly string[]; sizes?: rea
   expect([...peers].sort()).toEqual([...expected.peers].sort());
   const sizes = new Set(lines.map(({ bytes }) => bytes).filter((bytes) => bytes !== null));
   expect([...sizes].sort()).toEqual([...(expected.sizes ?? [])].sort());
+}
+
+/** Runs a benchmark of echoes, and compares the peers of each of its cases. */
+function runEchoes(file: string, expected: Record<string, readonly string[]>) {
+  const lines = readLines(run(file, "--quick", "--json"), [...KEYS, ...ECHO_KEYS]);
+  const peers: Record<string, string[]> = {};
+  for (const line of lines) {
+    peers[line.case] ??= [];
+    peers[line.case]?.push(line.peer);
+    expect(line.bytes).toBe(64);
+  }
+  expect(peers).toEqual(expected as Record<string, string[]>);
 }
 
 function run(file: string, ...values: readonly string[]): string {
@@ -62,8 +86,31 @@ const TABLE_ROWS = [
   ...["C, batch", "C, single calls", "1200", "Gbit/s", "lost"],
 ];
 
+const ECHO = {
+  events: ["bun-udp", "node-dgram", "node"],
+  waiting: ["promise", "batches", "handler", "sync"],
+};
+const ONE_CORE = [...ECHO.waiting, "c", ...ECHO.events];
+const TWO_CORES = [...ECHO.waiting, "busy", "c", "c-spin", ...ECHO.events];
+
 // Every benchmark has a row: what it needs, and what it is to print.
 const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: string) => void }> = {
+  "async_latency.ts": {
+    needs: ["gcc", "node"],
+    check: (file) =>
+      runEchoes(file, {
+        "tight, one core": ONE_CORE,
+        "paced, one core": ONE_CORE,
+        ...(cores > 1 && { "tight, two cores": TWO_CORES, "paced, two cores": TWO_CORES }),
+      }),
+  },
+  "echo_server.ts": {
+    needs: ["gcc", "node"],
+    check: (file) =>
+      runEchoes(file, {
+        [cores > 1 ? "two cores" : "one core"]: [...ECHO.waiting, "c", "c-single", ...ECHO.events],
+      }),
+  },
   "ffi_call.ts": {
     needs: [],
     check: (file) => runJson(file, { peers: ["table", "sys", "direct"] }),

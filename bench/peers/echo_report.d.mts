@@ -1,0 +1,2 @@
+export function isMark(payload: Uint8Array): boolean;
+export function report(wakeUps?: number): Uint8Array<ArrayBuffer>;
