@@ -1,12 +1,12 @@
 /**
  * A syslog server: prints what programs report over UDP (RFC 5424, and the older RFC 3164).
  *
- *     bun examples/syslog_udp.ts [address, default 127.0.0.1:5514] [seconds to wait for work]
+ *     bun examples/syslog_udp.ts [address, default 127.0.0.1:5514]
  *     logger --server 127.0.0.1 --port 5514 --udp --priority mail.err "the disk is full"
  *
- * It ends by SIGTERM, by Ctrl-C, or when nothing has come for as long as it was told to wait.
+ * It ends by SIGTERM or Ctrl-C.
  */
-import { TimeoutError, UdpSocket } from "bun-sockets";
+import { ClosedError, UdpSocket } from "bun-sockets";
 
 // RFC 5424, section 6.2.1: the priority is eight times the facility, plus the severity.
 const facilities =
@@ -19,30 +19,22 @@ const rfc5424 = /^<(\d{1,3})>1(?: \S+){5} (?:-|(?:\[(?:[^\]"]|"(?:[^"\\]|\\.)*")
 // <34>Oct 11 22:14:15 host text
 const rfc3164 = /^<(\d{1,3})>(?:\w{3} [ \d]\d \d\d:\d\d:\d\d \S+ )?(.*)$/s;
 
-const [address = "127.0.0.1:5514", idleSeconds = "Infinity"] = process.argv.slice(2);
+const [address = "127.0.0.1:5514"] = process.argv.slice(2);
 // A burst of reports waits here while they are printed.
 using server = UdpSocket.bind(address, { receiveBufferBytes: 1 << 20 });
 console.log(`listening on ${server.localAddress}`);
 
-let stopping = false;
-for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => (stopping = true));
+// Closing ends the wait, and so the program.
+for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => server.close());
 
 const buffer = Buffer.alloc(65536);
-let idleSince = performance.now();
-while (!stopping && performance.now() - idleSince < Number(idleSeconds) * 1000) {
-  printOne();
-  // Blocking calls stop the whole thread. Timers and signal handlers run here.
-  await new Promise(setImmediate);
-}
-
-function printOne(): void {
-  try {
-    const { length, address } = server.receiveFromSync(buffer, { timeoutMs: 100 });
+try {
+  for (;;) {
+    const { length, address } = await server.receiveFrom(buffer);
     console.log(`${address} ${describe(buffer.toString("utf8", 0, length))}`);
-    idleSince = performance.now();
-  } catch (error) {
-    if (!(error instanceof TimeoutError)) throw error;
   }
+} catch (error) {
+  if (!(error instanceof ClosedError)) throw error;
 }
 
 function describe(report: string): string {

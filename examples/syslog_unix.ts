@@ -2,13 +2,13 @@
  * The local half of a syslog server: prints what programs of this machine report on a Unix datagram
  * socket, as they do on /dev/log (RFC 3164 without a host, or RFC 5424).
  *
- *     bun examples/syslog_unix.ts [path, default /tmp/log.sock] [seconds to wait for work]
+ *     bun examples/syslog_unix.ts [path, default /tmp/log.sock]
  *     logger --socket /tmp/log.sock --priority auth.warning "three failed logins"
  *
- * It ends by SIGTERM, by Ctrl-C, or when nothing has come for as long as it was told to wait.
+ * It ends by SIGTERM or Ctrl-C.
  */
 import { unlinkSync } from "node:fs";
-import { TimeoutError, UnixDatagramSocket } from "bun-sockets";
+import { ClosedError, UnixDatagramSocket } from "bun-sockets";
 
 // RFC 5424, section 6.2.1: the priority is eight times the facility, plus the severity.
 const facilities =
@@ -21,32 +21,21 @@ const rfc5424 = /^<(\d{1,3})>1(?: \S+){5} (?:-|(?:\[(?:[^\]"]|"(?:[^"\\]|\\.)*")
 // <34>Oct 11 22:14:15 tag: text; what comes from this machine leaves its name out.
 const rfc3164 = /^<(\d{1,3})>(?:\w{3} [ \d]\d \d\d:\d\d:\d\d )?(.*)$/s;
 
-const [path = "/tmp/log.sock", idleSeconds = "Infinity"] = process.argv.slice(2);
+const [path = "/tmp/log.sock"] = process.argv.slice(2);
 // Everybody may report, as on /dev/log. An earlier run may have left its file.
 using server = UnixDatagramSocket.bind(`unix:${path}`, { mode: 0o666, removeStale: true });
 console.log(`listening on ${server.localAddress}`);
 
-let stopping = false;
-for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => (stopping = true));
+// Closing ends the wait, and so the program.
+for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => server.close());
 
 const buffer = Buffer.alloc(65536);
-let idleSince = performance.now();
-while (!stopping && performance.now() - idleSince < Number(idleSeconds) * 1000) {
-  printOne();
-  // Blocking calls stop the whole thread. Timers and signal handlers run here.
-  await new Promise(setImmediate);
+try {
+  for (;;) console.log(describe(buffer.toString("utf8", 0, await server.receive(buffer))));
+} catch (error) {
+  if (!(error instanceof ClosedError)) throw error;
 }
 unlinkSync(path);
-
-function printOne(): void {
-  try {
-    const length = server.receiveSync(buffer, { timeoutMs: 100 });
-    console.log(describe(buffer.toString("utf8", 0, length)));
-    idleSince = performance.now();
-  } catch (error) {
-    if (!(error instanceof TimeoutError)) throw error;
-  }
-}
 
 function describe(report: string): string {
   const [, priority = "", text = ""] = rfc5424.exec(report) ?? rfc3164.exec(report) ?? [];

@@ -7,7 +7,14 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { sd_notify, syslog_udp, syslog_unix, udp_echo } from "./support/example_runs.ts";
+import {
+  dns_forwarder,
+  sd_notify,
+  syslog_udp,
+  syslog_unix,
+  udp_echo,
+  udp_workers,
+} from "./support/example_runs.ts";
 import { requires, testIf } from "./support/require.ts";
 
 const folder = join(import.meta.dir, "../examples");
@@ -16,10 +23,15 @@ const TIMEOUT_MS = 60_000;
 
 // Every example has a row: the commands it needs, and the function that runs it and looks at it.
 const EXAMPLES: Record<string, { needs: readonly string[]; run: () => Promise<void> }> = {
+  "dns_forwarder.ts": {
+    needs: ["dnsmasq", "dig", "python3", "unshare", "ip"],
+    run: dns_forwarder,
+  },
   "sd_notify.ts": { needs: ["python3", "systemd-notify"], run: sd_notify },
   "syslog_udp.ts": { needs: ["logger"], run: syslog_udp },
   "syslog_unix.ts": { needs: ["logger"], run: syslog_unix },
   "udp_echo.ts": { needs: ["socat"], run: udp_echo },
+  "udp_workers.ts": { needs: ["python3"], run: udp_workers },
 };
 
 describe("examples", () => {

@@ -5,7 +5,7 @@
  * @module
  */
 import { expect } from "bun:test";
-import { lstatSync, mkdtempSync, rmSync } from "node:fs";
+import { lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -28,9 +28,9 @@ class Example implements Disposable {
     this.address = address;
   }
 
-  /** Starts it, by default on a free port. The idle time ends it should nothing else do so. */
-  static async start(file: string, where = "127.0.0.1:0"): Promise<Example> {
-    const child = Bun.spawn([process.execPath, `examples/${file}`, where, "20"], {
+  /** Starts it, by default on a free port. */
+  static async start(file: string, where = "127.0.0.1:0", ...others: string[]): Promise<Example> {
+    const child = Bun.spawn([process.execPath, `examples/${file}`, where, ...others], {
       cwd: ROOT,
       stdin: "ignore",
       stdout: "pipe",
@@ -93,6 +93,83 @@ export async function udp_echo(): Promise<void> {
   }
   expect(await example.stop()).toBe(0);
   expect(await example.line()).toBe("echoed 3 datagrams");
+}
+
+/** examples/udp_workers.ts gives each of many senders to one of four Workers, and counts them. */
+export async function udp_workers(): Promise<void> {
+  using example = await Example.start("udp_workers.ts");
+  const senders = 64;
+  const script = `
+import socket
+for _ in range(${senders}):
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(5)
+    client.connect(("127.0.0.1", ${example.port}))
+    for word in (b"one", b"two", b"three"):
+        client.send(word)
+        assert client.recv(100) == word
+`;
+  const python = Bun.spawnSync(["python3", "-c", script], { stderr: "inherit" });
+  expect(python.exitCode).toBe(0);
+  expect(await example.stop()).toBe(0);
+  let last = "";
+  for (let line = await example.line(); line !== undefined; line = await example.line())
+    last = line;
+  const counts = last
+    .replace(/^echoed /, "")
+    .split(" ")
+    .map(Number);
+  expect(counts).toHaveLength(4);
+  expect(counts.reduce((sum, count) => sum + count)).toBe(senders * 3);
+  // That one of four gets none of 64 senders has a chance of one in twenty million.
+  expect(Math.min(...counts)).toBeGreaterThan(0);
+}
+
+/**
+ * examples/dns_forwarder.ts asks dnsmasq, in a network and mount namespace of their own, for dig and
+ * for a program that asks 20,000 questions and checks every answer.
+ */
+export async function dns_forwarder(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "bun-sockets-dns-"));
+  const names = 1000;
+  const questions = 20_000;
+  const hosts = Array.from({ length: names }, (_, i) => `10.${i >> 8}.${i & 255}.1 name${i}.test`);
+  writeFileSync(join(folder, "hosts"), `${hosts.join("\n")}\n`);
+  writeFileSync(join(folder, "resolv.conf"), "nameserver 127.0.0.1\n");
+  const script = `
+    set -e
+    ip link set lo up
+    mount --make-rprivate /
+    mount --bind ${folder}/hosts /etc/hosts
+    mount --bind ${folder}/resolv.conf /etc/resolv.conf
+    dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --user=root --pid-file \
+      --listen-address=127.0.0.1 --port=5300 --bind-interfaces --cache-size=0 --no-dhcp-interface=lo &
+    dnsmasq=$!
+    ${process.execPath} examples/dns_forwarder.ts 127.0.0.1:5353 127.0.0.1:5300 >${folder}/log &
+    forwarder=$!
+    trap 'kill $dnsmasq $forwarder' EXIT
+    until dig @127.0.0.1 -p 5353 +short +tries=1 +time=1 name7.test >${folder}/dig; do :; done
+    dig @127.0.0.1 -p 5353 +tries=2 nothing.test | grep -o "status: [A-Z]*" >>${folder}/dig
+    python3 test/support/dns_load.py 5353 ${questions} ${names}
+    kill $forwarder
+    wait $forwarder
+    trap 'kill $dnsmasq' EXIT
+  `;
+  try {
+    const flags = process.getuid?.() === 0 ? "-nm" : "-rnm";
+    const child = Bun.spawn(["unshare", flags, "sh", "-c", script], {
+      cwd: ROOT,
+      stdin: "ignore",
+      stderr: "inherit",
+    });
+    const output = await child.stdout.text();
+    expect(await child.exited).toBe(0);
+    expect(JSON.parse(output)).toMatchObject({ answered: questions, wrong: 0 });
+    expect(readFileSync(join(folder, "dig"), "utf8")).toMatch(/^10\.0\.7\.1\nstatus: [A-Z]+\n$/);
+    expect(readFileSync(join(folder, "log"), "utf8")).toBe("listening on 127.0.0.1:5353\n");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** examples/syslog_udp.ts prints what util-linux's logger sends, in both formats. */
