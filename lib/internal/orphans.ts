@@ -11,12 +11,15 @@ import { F_ADD_SEALS, F_SEAL_SEAL } from "../../structs/constants/fcntl.ts";
 import { MFD_ALLOW_SEALING, MFD_CLOEXEC } from "../../structs/constants/sys_mman.ts";
 import { fcntl } from "../sys/fcntl.ts";
 import { memfd_create } from "../sys/mman.ts";
-import { close, write } from "../sys/unistd.ts";
+import { close } from "../sys/unistd.ts";
 
 const NAME = "bun-sockets-poller";
+const LINK = `/memfd:${NAME}`;
 const DESCRIPTORS = "/proc/self/fd";
 /** The field of /proc/…/stat that says when a thread began, counted after the name. */
 const START_FIELD = 19;
+/** The length of every note, so that the next one covers it. */
+const NOTE_BYTES = 1024;
 
 interface Note {
   readonly thread: string;
@@ -29,29 +32,35 @@ interface Note {
 const files = () => process.getBuiltinModule("node:fs");
 
 /**
- * Notes which descriptors are to be closed when this thread has ended. Returns the note's own
- * descriptor, or a negative number: without a note they stay open then.
+ * Starts the note of this thread. Returns its descriptor, or a negative number: without a note what is
+ * open stays so when the thread is ended.
  */
-export function leaveNote(descriptors: readonly number[]): number {
+export function startNote(): number {
   const fd = memfd_create(Buffer.from(`${NAME}\0`), MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0) return fd;
+  writeNote(fd, []);
+  return fd;
+}
+
+/**
+ * Says in the note which descriptors are to be closed when this thread has ended. It is written over:
+ * with a second note for the same descriptors, two threads could close them, one of them too late.
+ */
+export function writeNote(fd: number, descriptors: readonly number[]): void {
+  if (fd < 0) return;
   try {
-    const { readlinkSync } = files();
+    const { readlinkSync, writeSync } = files();
     const thread = readlinkSync("/proc/thread-self");
     const links = descriptors.map((fd) => ({ fd, link: readlinkSync(`${DESCRIPTORS}/${fd}`) }));
     const note: Note = { thread, startedAt: startOf(thread) ?? "", descriptors: links };
-    write(fd, Buffer.from(JSON.stringify(note)));
-    return fd;
+    writeSync(fd, JSON.stringify(note).padEnd(NOTE_BYTES), 0);
   } catch {
     // A machine without /proc.
-    close(fd);
-    return -1;
   }
 }
 
 /** Closes what pollers of ended threads have left open. */
 export function closeOrphans(): void {
-  for (const fd of openDescriptors()) if (linkOf(fd)?.startsWith(`/memfd:${NAME}`)) closeOrphan(fd);
+  for (const fd of openDescriptors()) if (linkOf(fd)?.startsWith(LINK)) closeOrphan(fd);
 }
 
 // None where they cannot be listed: without /proc, or when too many are open to open another one.
@@ -64,19 +73,40 @@ function openDescriptors(): number[] {
 }
 
 function closeOrphan(noteFd: number): void {
-  const note = readNote(noteFd);
-  if (!note || startOf(note.thread) === note.startedAt) return;
-  // Two threads may find the same note: only one can seal it.
-  if (fcntl(noteFd, F_ADD_SEALS, F_SEAL_SEAL) < 0) return;
-  for (const { fd, link } of note.descriptors) if (linkOf(fd) === link) close(fd);
-  close(noteFd);
+  // A descriptor of our own: the number may be closed meanwhile, and mean another note.
+  const pinned = pin(noteFd);
+  if (pinned < 0) return;
+  try {
+    const note = readNote(pinned);
+    if (!note || startOf(note.thread) === note.startedAt) return;
+    // Two threads may find the same note: only one can seal it, and from then on the numbers are its
+    // to close.
+    if (fcntl(pinned, F_ADD_SEALS, F_SEAL_SEAL) < 0) return;
+    for (const { fd, link } of note.descriptors) if (linkOf(fd) === link) close(fd);
+    close(noteFd);
+  } finally {
+    close(pinned);
+  }
+}
+
+// Opens a note anew, through /proc. Returns -1 when it is gone, or something else by now.
+function pin(noteFd: number): number {
+  try {
+    const { openSync } = files();
+    const pinned = openSync(`${DESCRIPTORS}/${noteFd}`, "r+");
+    if (linkOf(pinned)?.startsWith(LINK)) return pinned;
+    close(pinned);
+    return -1;
+  } catch {
+    return -1;
+  }
 }
 
 function readNote(fd: number): Note | undefined {
   try {
     return JSON.parse(files().readFileSync(`${DESCRIPTORS}/${fd}`, "utf8"));
   } catch {
-    // It was not written yet, or another thread has closed it.
+    // It was not written yet.
     return undefined;
   }
 }

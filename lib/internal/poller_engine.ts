@@ -11,18 +11,16 @@ import {
   EPOLLOUT,
   EPOLLPRI,
 } from "../../structs/constants/sys_epoll.ts";
-import { EFD_CLOEXEC, EFD_NONBLOCK } from "../../structs/constants/sys_eventfd.ts";
 import { SO_BUSY_POLL, SOL_SOCKET } from "../../structs/constants/sys_socket.ts";
 import { epoll_event } from "../../structs/epoll_event.ts";
 import { type CancelSignal, check, SystemError, systemError } from "../error.ts";
 import { epoll_create1, epoll_ctl, epoll_wait } from "../sys/epoll.ts";
-import { eventfd } from "../sys/eventfd.ts";
 import { setsockopt } from "../sys/socket.ts";
 import { close, write } from "../sys/unistd.ts";
 import { Alarms } from "./alarms.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { EventfdDoorbell, SocketDoorbell } from "./doorbell.ts";
-import { closeOrphans, leaveNote } from "./orphans.ts";
+import { closeOrphans, startNote, writeNote } from "./orphans.ts";
 import type { Doorbell, DoorbellName, Ringer, RingerName } from "./ringer.ts";
 import { TimerRinger } from "./timer_ringer.ts";
 import {
@@ -341,11 +339,7 @@ class PollerEngine {
       if (this.#isBusy && !this.#isRef) for (const line of this.#lines) this.#makeReady(line);
     }
     if (this.waiters === 0 || this.#failure) return;
-    if (this.#state === "new") {
-      // What only the budget has put off may need no waiting.
-      if (willContinue()) return;
-      this.#start();
-    }
+    if (this.#state === "new") this.#start();
     // A bell that is armed still knows only what waited before.
     if (this.#isBusy && this.#isRef) this.#spinSoon();
     else if (!this.#isArmed) this.#arm();
@@ -573,6 +567,7 @@ class PollerEngine {
 
   async #choose(): Promise<Ringer> {
     closeOrphans();
+    this.#noteFd = startNote();
     this.#epollFd = check(epoll_create1(EPOLL_CLOEXEC), "epoll_create1");
     this.#note();
     const forced = forcedBy("BUN_SOCKETS_RINGER", RINGERS);
@@ -583,7 +578,7 @@ class PollerEngine {
       let ringer: Ringer | undefined;
       try {
         ringer = this.#make(name, bell);
-        if (name === "timer" || (await this.#rings(ringer, limitMs))) {
+        if (!bell || name === "timer" || (await this.#rings(ringer, bell, limitMs))) {
           this.ringerName = name;
           if (name !== "timer") this.doorbellName = bell?.name;
           return ringer;
@@ -593,6 +588,7 @@ class PollerEngine {
         this.#refuse(name, error);
       }
       ringer?.stop();
+      if (this.#noteFd < 0) this.#noteFd = startNote();
       this.#note(bell?.fd);
     }
     throw new Error(`Cannot use the ringer that BUN_SOCKETS_RINGER asks for: ${this.#reasons()}`);
@@ -600,9 +596,10 @@ class PollerEngine {
 
   // Says in a note what is to be closed when this thread has ended without closing it.
   #note(...others: (number | undefined)[]): void {
-    const previous = this.#noteFd;
-    this.#noteFd = leaveNote([this.#epollFd, ...others].filter((fd) => fd !== undefined));
-    if (previous >= 0) close(previous);
+    writeNote(
+      this.#noteFd,
+      [this.#epollFd, ...others].filter((fd) => fd !== undefined),
+    );
   }
 
   #make(name: RingerName, bell: Doorbell | undefined): Ringer {
@@ -619,7 +616,7 @@ class PollerEngine {
     const { ThreadRinger }: typeof import("./thread_ringer.ts") = require("./thread_ringer.ts");
     const ringer = new ThreadRinger(this.#epollFd, bell);
     // The thread closes everything itself.
-    close(this.#noteFd);
+    if (this.#noteFd >= 0) close(this.#noteFd);
     this.#noteFd = -1;
     return ringer;
   }
@@ -656,20 +653,18 @@ class PollerEngine {
     return this.refusals.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
   }
 
-  // The event comes after the ringer was armed: one that only rings at once has to be found out.
-  async #rings(ringer: Ringer, limitMs: number): Promise<boolean> {
-    const probe = check(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), "eventfd");
+  // The event comes after the ringer was armed: one that only rings at once has to be found out. It is
+  // that the bell can be written to, which needs no descriptor more.
+  async #rings(ringer: Ringer, bell: Doorbell, limitMs: number): Promise<boolean> {
     try {
-      epoll_event.events.set(this.#event, 0, EPOLLIN);
-      epoll_event.data.set(this.#event, 0, TRIAL);
-      check(epoll_ctl(this.#epollFd, EPOLL_CTL_ADD, probe, this.#event), "epoll_ctl");
       return await this.#hears(() => {
         check(ringer.arm(), "arm");
-        ringOnce(probe);
+        epoll_event.events.set(this.#event, 0, EPOLLOUT);
+        epoll_event.data.set(this.#event, 0, TRIAL);
+        check(epoll_ctl(this.#epollFd, EPOLL_CTL_ADD, bell.fd, this.#event), "epoll_ctl");
       }, limitMs);
     } finally {
-      epoll_ctl(this.#epollFd, EPOLL_CTL_DEL, probe, null);
-      close(probe);
+      epoll_ctl(this.#epollFd, EPOLL_CTL_DEL, bell.fd, null);
     }
   }
 

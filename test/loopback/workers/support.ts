@@ -88,13 +88,19 @@ const CHILD_MS_MAX = 50_000;
 export type Child = Bun.Subprocess<"ignore", "pipe", "pipe">;
 
 /** Starts a program of this folder. */
-export function start(program: string, mode: string, way?: Way, values: string[] = []): Child {
+export function start(
+  program: string,
+  mode: string,
+  way?: Way,
+  values: readonly string[] = [],
+  limitMs = CHILD_MS_MAX,
+): Child {
   return Bun.spawn([process.execPath, join(import.meta.dir, program), mode, ...values], {
     env: environment(way),
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
-    timeout: CHILD_MS_MAX,
+    timeout: limitMs,
     killSignal: "SIGKILL",
   });
 }
@@ -126,8 +132,8 @@ function toValue(line: string): unknown {
 }
 
 /** Runs a program of this folder to its end. */
-export function run(program: string, mode: string, way?: Way, values?: string[]): Promise<Ended> {
-  return ended(start(program, mode, way, values));
+export function run(...values: Parameters<typeof start>): Promise<Ended> {
+  return ended(start(...values));
 }
 
 /** Prints a value as a line of JSON, at once. */

@@ -26,7 +26,8 @@ export function prod(socket: UdpSocket): void {
 export async function running(): Promise<void> {
   const limit = performance.now() + RUNNING_MS_MAX;
   while (poller.ringer === undefined) {
-    if (performance.now() > limit) throw new Error("no ringer was found");
+    if (performance.now() > limit)
+      throw new Error(`No ringer was found: ${JSON.stringify(poller.refusals)}`);
     await new Promise(setImmediate);
   }
 }
@@ -192,12 +193,39 @@ async function waitInWorker(sockets: readonly UdpSocket[]): Promise<void> {
   post(sockets.map(({ descriptor }) => descriptor));
 }
 
+/** Where the stopping Worker stands. */
+export const STOPPED = 1;
+export const STARTED = 2;
+
+/** Runs something before the call of libc that has this number, from here on. */
+function beforeCall(number: number, run: () => void): void {
+  let calls = 0;
+  // The table is filled by its first call.
+  libc.__errno_location();
+  const table = libc as unknown as Record<string, (...values: unknown[]) => unknown>;
+  for (const [name, call] of Object.entries(table)) {
+    table[name] = (...values) => {
+      if (++calls === number) run();
+      return call(...values);
+    };
+  }
+}
+
 /** What Workers do. */
 const ROLES = {
   idle: () => post([]),
-  starting() {
+  /** Stops before one of the calls that its poller makes when it starts. */
+  stopping() {
     const socket = open();
-    void socket.receive(new Uint8Array(8)).catch(() => {});
+    onMessage<readonly [gate: Int32Array, stopAt: number]>(async ([gate, stopAt]) => {
+      beforeCall(stopAt, () => {
+        Atomics.store(gate, 0, STOPPED);
+        for (;;);
+      });
+      socket.receive(new Uint8Array(8)).catch(() => {});
+      await running();
+      Atomics.store(gate, 0, STARTED);
+    });
     post([socket.descriptor]);
   },
   async waiting() {
@@ -207,14 +235,16 @@ const ROLES = {
     sockets[2].batches().next();
     await waitInWorker(sockets);
   },
-  /** Two sockets that never come to rest. */
+  /** Two sockets that never come to rest, and a quiet one. */
   async echoing() {
     const sockets = [open(), open()];
     for (const socket of sockets) {
       socket.onBatch((batch) => void socket.trySendBatch(batch));
       for (let i = 0; i < 8; i++) prod(socket);
     }
-    await waitInWorker(sockets);
+    const quiet = open();
+    quiet.receive(new Uint8Array(8)).catch(() => {});
+    await waitInWorker([...sockets, quiet]);
   },
   async unref() {
     const sockets = [open(), open()] as const;
@@ -230,6 +260,7 @@ const ROLES = {
         Atomics.wait(gate, 0, value, 20);
       const heard = await hears();
       void open().receive(new Uint8Array(8));
+      await running();
       post(heard);
     });
     post([]);

@@ -5,7 +5,7 @@
  * @module
  */
 import { readFileSync, readlinkSync } from "node:fs";
-import { DatagramBatch, type InetAddress, poller, Socket, UdpSocket } from "bun-sockets";
+import { DatagramBatch, type InetAddress, poller, UdpSocket } from "bun-sockets";
 import {
   AF_UNIX,
   close,
@@ -33,7 +33,6 @@ import {
   type Kinds,
   openKinds,
   say,
-  sum,
   threadKinds,
   until,
   WAYS,
@@ -57,6 +56,7 @@ import {
   RECEIVED,
   type Role,
   running,
+  STARTED,
   STOP,
   Tally,
   WINDOW,
@@ -152,6 +152,14 @@ async function nextPoller(): Promise<boolean> {
   return heard;
 }
 
+// The engine closes what it has opened for a Worker a little after its thread has ended.
+async function leftOver(before: Kinds, expected: Kinds = {}): Promise<Kinds> {
+  await until(() => Bun.deepEquals(difference(before, openKinds()), expected), LEFT_MS_MAX);
+  return difference(before, openKinds());
+}
+
+const LEFT_MS_MAX = 300;
+
 /** What `terminated` and `thousand` say. */
 export interface Terminated {
   readonly workers: number;
@@ -201,7 +209,7 @@ async function terminated(): Promise<void> {
     elapsedMs,
     gone,
     threads,
-    left: difference(kinds, openKinds()),
+    left: await leftOver(kinds, { socket: sockets.size }),
     heard,
     ringMappings: ringMappings(),
     sockets: sockets.size,
@@ -209,7 +217,7 @@ async function terminated(): Promise<void> {
     strange: [...open].filter((fd) => !before.has(fd) && !sockets.has(fd)).length,
   };
   takeAndClose(sockets);
-  say({ ...result, closed: difference(kinds, openKinds()) } satisfies Terminated);
+  say({ ...result, closed: await leftOver(kinds) } satisfies Terminated);
 }
 
 /** How many Workers `thousand` starts. */
@@ -247,7 +255,7 @@ async function thousand(): Promise<void> {
     elapsedMs,
     gone,
     threads,
-    left: difference(kinds, openKinds()),
+    left: await leftOver(kinds),
     heard,
     ringMappings: ringMappings(),
   } satisfies Thousand);
@@ -255,40 +263,33 @@ async function thousand(): Promise<void> {
 
 /** What `early` says. */
 export interface Early {
-  readonly gone: boolean;
-  /** What is open more than before when the next poller has started and ended. */
-  readonly left: Kinds;
-  /** Of that, the sockets by family: those of the Workers are "ipv4". */
-  readonly families: Kinds;
+  /** How many calls of libc the start of a poller makes. */
+  readonly calls: number;
+  /** What was left open, for each call before which a Worker was terminated. */
+  readonly left: readonly Kinds[];
 }
 
-const EARLY = 96;
-const EARLY_STEPS = 24;
-const EARLY_STEP_MS = 0.5;
-
-// Terminates Workers in the first milliseconds of their poller.
+// Terminates Workers before each call that their poller makes when it starts.
 async function early(): Promise<void> {
   await warmUp();
   await nextPoller();
-  const before = descriptors();
-  const kinds = openKinds();
-  let i = 0;
-  const choose: Choose = () => ["starting"];
-  await withWorkers(EARLY, choose, async (worker) => {
-    const end = performance.now() + (i++ % EARLY_STEPS) * EARLY_STEP_MS;
-    while (performance.now() < end) await new Promise(setImmediate);
+  const left: Kinds[] = [];
+  let isOver = false;
+  for (let stopAt = 1; !isOver; stopAt++) {
+    const kinds = openKinds();
+    const gate = new Int32Array(new SharedArrayBuffer(4));
+    const worker = startWorker("stopping");
+    const [socket = -1] = await saidBy<Said>(worker);
+    worker.postMessage([gate, stopAt]);
+    await until(() => Atomics.load(gate, 0) !== 0);
+    isOver = Atomics.load(gate, 0) === STARTED;
     await worker.terminate();
-  });
-  const gone = await workersGone();
-  await nextPoller();
-  const left = difference(kinds, openKinds());
-  let families: Kinds = {};
-  for (const [fd, link] of descriptors()) {
-    if (before.get(fd) === link || !link.startsWith("socket:")) continue;
-    using socket = Socket.adopt(fd);
-    families = sum(families, { [`${socket.family}`]: 1 });
+    await workersGone();
+    await nextPoller();
+    takeAndClose([socket]);
+    left.push(await leftOver(kinds));
   }
-  say({ gone, left, families } satisfies Early);
+  say({ calls: left.length, left } satisfies Early);
 }
 
 /** What `crowd` says. */
@@ -303,7 +304,7 @@ export interface Crowd {
   readonly left: Kinds;
 }
 
-const WAVES = 12;
+const WAVES = 8;
 const STRANGERS = 200;
 
 // Waves of Workers whose pollers start at the same time, each wave after the one before it was
@@ -346,7 +347,8 @@ async function crowd(): Promise<void> {
   const { used, wrong } = strangers;
   strangers.close();
   await nextPoller();
-  say({ started, heard, used, wrong, left: difference(kinds, openKinds()) } satisfies Crowd);
+  const left = await leftOver(kinds, { socket: started });
+  say({ started, heard, used, wrong, left } satisfies Crowd);
 }
 
 /** A descriptor that can be told from any other. */
@@ -506,7 +508,7 @@ async function claim(): Promise<void> {
     closed,
     first: firstHeard,
     second: secondHeard,
-    left: difference(kinds, openKinds()),
+    left: await leftOver(kinds),
   } satisfies Claim);
 }
 
@@ -586,7 +588,7 @@ async function closing(): Promise<void> {
   );
   await workersGone();
   await nextPoller();
-  say({ workers, left: difference(kinds, openKinds()) } satisfies Closing);
+  say({ workers, left: await leftOver(kinds) } satisfies Closing);
 }
 
 /** What `ends` says: of Workers that end by themselves. */
@@ -610,6 +612,9 @@ const ENDING = [
   "rejected",
 ] as const;
 
+/** What they have open in the end: one each, and two where the second call times out. */
+export const ENDING_SOCKETS = 7;
+
 async function ends(): Promise<void> {
   await warmUp();
   await nextPoller();
@@ -630,11 +635,13 @@ async function ends(): Promise<void> {
     await Promise.race([code, late]);
     heard &&= await hears();
   }
+  await running();
+  engine.stop();
   await workersGone();
   const threads = ourThreads();
-  engine.stop();
   await nextPoller();
-  say({ ends: found, heard, threads, left: difference(kinds, openKinds()) } satisfies Ends);
+  const left = await leftOver(kinds, { socket: ENDING_SOCKETS });
+  say({ ends: found, heard, threads, left } satisfies Ends);
 }
 
 // The process ends while its Workers wait, and so does this thread.
