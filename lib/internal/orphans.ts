@@ -51,7 +51,7 @@ export function writeNote(fd: number, descriptors: readonly number[]): void {
     const { readlinkSync, writeSync } = files();
     const thread = readlinkSync("/proc/thread-self");
     const links = descriptors.map((fd) => ({ fd, link: readlinkSync(`${DESCRIPTORS}/${fd}`) }));
-    const note: Note = { thread, startedAt: startOf(thread) ?? "", descriptors: links };
+    const note: Note = { thread, startedAt: startOf(thread), descriptors: links };
     writeSync(fd, JSON.stringify(note).padEnd(NOTE_BYTES), 0);
   } catch {
     // A machine without /proc.
@@ -78,7 +78,7 @@ function closeOrphan(noteFd: number): void {
   if (pinned < 0) return;
   try {
     const note = readNote(pinned);
-    if (!note || startOf(note.thread) === note.startedAt) return;
+    if (!note || !hasEnded(note)) return;
     // Two threads may find the same note: only one can seal it, and from then on the numbers are its
     // to close.
     if (fcntl(pinned, F_ADD_SEALS, F_SEAL_SEAL) < 0) return;
@@ -119,12 +119,18 @@ function linkOf(fd: number): string | undefined {
   }
 }
 
-/** When a thread began, in the kernel's ticks, or undefined when there is none of this number. */
-function startOf(thread: string): string | undefined {
+/** When a thread began, in the kernel's ticks. */
+function startOf(thread: string): string {
+  const stat = files().readFileSync(`/proc/${thread}/stat`, "latin1");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[START_FIELD] as string;
+}
+
+// Only what is certain: a file that cannot be read for another reason says nothing of the thread.
+function hasEnded({ thread, startedAt }: Note): boolean {
   try {
-    const stat = files().readFileSync(`/proc/${thread}/stat`, "latin1");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[START_FIELD];
-  } catch {
-    return undefined;
+    return startOf(thread) !== startedAt;
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    return code === "ENOENT" || code === "ESRCH";
   }
 }

@@ -53,8 +53,11 @@ describe("ref and unref", () => {
 /** How long a program lives on at least when nothing keeps it alive: what Bun takes for its end. */
 let emptyMs = Number.POSITIVE_INFINITY;
 
+/** When a program that does not end is ended. */
+const LIFE_MS_MAX = 10_000;
+
 async function endingMs(mode: string, way?: Way, name = ""): Promise<[number, LastWait, Ended]> {
-  const result = await run(PROGRAM, mode, way, [name]);
+  const result = await run(PROGRAM, mode, way, [name], LIFE_MS_MAX);
   const wait = result.lines[0] as LastWait;
   return [result.endedAt - wait.at, wait, result];
 }
@@ -174,7 +177,7 @@ for (const way of WAYS) {
     for (const name of END_NAMES) {
       const { end, errors } = EXPECTED_ENDS[name];
       testWay(`a program in mid-wait ends as it is told: ${name}`, async () => {
-        const found = await run(PROGRAM, name, way);
+        const found = await run(PROGRAM, name, way, [], LIFE_MS_MAX);
         expect(found).toMatchObject({ end, lines: [] });
         expect(found.errors).toMatch(errors);
         expect(found.errors).not.toMatch(/panic|Segmentation|crash/);

@@ -52,7 +52,7 @@ export interface Outcome {
   readonly handled: number;
   /** How often the flooded queue was empty. */
   readonly empty: number;
-  /** What the kernel threw away meanwhile, because the flooded queue was full. */
+  /** What the kernel has thrown away since the flood began, because the flooded queue was full. */
   readonly dropped: number;
   readonly elapsedMs: number;
   /** How much of it others had our core. */
@@ -69,7 +69,8 @@ const STRETCH_MAX = 2;
 const LIMIT_MS = 8000;
 /** How long the sender may take to send the next one. */
 const QUIET_END_MS = 500;
-const BUFFER_BYTES = 8 << 20;
+/** Deep, so that it does not run empty while others have the core of the flood. */
+const BUFFER_BYTES = 32 << 20;
 const CAPACITY = 64;
 /** All forms at once do a little each. */
 const SHARED_CAPACITY = 4;
@@ -214,7 +215,6 @@ async function saturate(
   const snapshot = () => ({
     handled,
     empty: emptyCount(),
-    dropped: droppedAt(port),
     wallMs: clock.wallMs(),
     usedMs: clock.usedMs(),
     ownMs: clock.ownMs(),
@@ -274,7 +274,7 @@ async function saturate(
     quiet: { got, missing: missing + left },
     handled: after.handled - before.handled,
     empty: after.empty - before.empty,
-    dropped: after.dropped - before.dropped,
+    dropped: droppedAt(port),
     elapsedMs,
     foreignMs: Math.max(elapsedMs - (after.usedMs - before.usedMs), 0),
   };
