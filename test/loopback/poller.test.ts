@@ -552,16 +552,6 @@ const CASES: readonly Case[] = [
     silent: 1,
   },
   {
-    what: "no eventfd to try a ringer with",
-    needsIoUring: true,
-    fault: () => replaceEntry("eventfd", () => failWith(EMFILE)),
-    ringer: "timer",
-    refusals: [
-      ["io_uring", "eventfd EMFILE: "],
-      ["thread", "eventfd EMFILE: "],
-    ],
-  },
-  {
     what: "no socketpair for a doorbell",
     fault: () =>
       all(
