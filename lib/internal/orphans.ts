@@ -22,6 +22,8 @@ const START_FIELD = 19;
 const NOTE_BYTES = 1024;
 
 interface Note {
+  /** The note's own number: whoever reads it has opened it anew meanwhile, under another one. */
+  readonly fd: number;
   readonly thread: string;
   /** Numbers of threads are used again: when it began tells them apart. */
   readonly startedAt: string;
@@ -51,7 +53,7 @@ export function writeNote(fd: number, descriptors: readonly number[]): void {
     const { readlinkSync, writeSync } = files();
     const thread = readlinkSync("/proc/thread-self");
     const links = descriptors.map((fd) => ({ fd, link: readlinkSync(`${DESCRIPTORS}/${fd}`) }));
-    const note: Note = { thread, startedAt: startOf(thread), descriptors: links };
+    const note: Note = { fd, thread, startedAt: startOf(thread), descriptors: links };
     writeSync(fd, JSON.stringify(note).padEnd(NOTE_BYTES), 0);
   } catch {
     // A machine without /proc.
@@ -78,7 +80,8 @@ function closeOrphan(noteFd: number): void {
   if (pinned < 0) return;
   try {
     const note = readNote(pinned);
-    if (!note || !hasEnded(note)) return;
+    // What another reader has opened is no note, and that one's to close.
+    if (!note || note.fd !== noteFd || !hasEnded(note)) return;
     // Two threads may find the same note: only one can seal it, and from then on the numbers are its
     // to close.
     if (fcntl(pinned, F_ADD_SEALS, F_SEAL_SEAL) < 0) return;
