@@ -26,6 +26,7 @@ import { TimerRinger } from "./timer_ringer.ts";
 import {
   beginTurn,
   continueNextTurn,
+  endTurn,
   hasTime,
   isSpent,
   onNextTurn,
@@ -98,8 +99,9 @@ class PollerEngine {
   #failure: unknown;
   /** The lines in which somebody waits. */
   readonly #lines = new Set<WaitLine>();
-  /** Those to be tried, in this order. */
-  #ready: WaitLine[] = [];
+  /** Those to be tried, in this order, and how many of them were. */
+  readonly #ready: WaitLine[] = [];
+  #tried = 0;
   #isServing = false;
   readonly #watches = new Map<number, Watch>();
   /** Whose entry in the set each number is. */
@@ -331,6 +333,8 @@ class PollerEngine {
 
   #settle(): void {
     this.#isSettling = false;
+    // When that is over, it is asked for again.
+    if (this.#isServing) return;
     if (this.#refs > 0 !== this.#isRef) {
       this.#isRef = !this.#isRef;
       this.#doorbell?.setRef(this.#isRef);
@@ -381,7 +385,6 @@ class PollerEngine {
     if (this.#lines.size === 1) this.#tryOnly();
     else if (this.#fetch() === 0) this.spurious++;
     this.#serve();
-    this.#settleSoon();
   };
 
   #tryOnly(): void {
@@ -400,7 +403,6 @@ class PollerEngine {
   readonly #nextTurn = (): void => {
     if (this.#state === "running") this.#fetch();
     this.#serve();
-    this.#settleSoon();
   };
 
   /** Makes the lines ready that have an event. Returns how many events there were. */
@@ -454,23 +456,34 @@ class PollerEngine {
     this.#ready.push(line);
   }
 
-  /** Tries the lines that are ready, one waiter of each in turn, until the budget is spent. */
-  #serve(): void {
-    this.#isServing = true;
-    let next = 0;
+  /**
+   * Tries the lines that are ready, one waiter of each in turn, until the budget is spent. Whoever got
+   * an answer goes on before the next one is tried: what it does takes time of the same budget.
+   */
+  readonly #serve = (): void => {
     const ready = this.#ready;
+    let isAnswered = false;
+    this.#isServing = true;
     try {
-      while (next < ready.length) {
-        if (next > 0 && isSpent()) break;
-        const line = ready[next++] as WaitLine;
+      while (!isAnswered && this.#tried < ready.length) {
+        if (this.#tried > 0 && isSpent()) break;
+        const line = ready[this.#tried++] as WaitLine;
+        const { head } = line;
         line.isReady = false;
-        this.#try(line);
+        isAnswered = this.#try(line) && head instanceof PromisedCall;
       }
     } finally {
-      this.#isServing = false;
-      ready.splice(0, next);
-      if (ready.length > 0) continueNextTurn();
+      if (isAnswered && this.#tried < ready.length) queueMicrotask(this.#serve);
+      else this.#endServing();
     }
+  };
+
+  #endServing(): void {
+    this.#isServing = false;
+    this.#ready.splice(0, this.#tried);
+    this.#tried = 0;
+    if (this.#ready.length > 0) endTurn();
+    this.#settleSoon();
   }
 
   #try(line: WaitLine): boolean {
@@ -521,6 +534,7 @@ class PollerEngine {
     } finally {
       this.#isServing = false;
       for (const line of this.#ready.splice(0)) line.isReady = false;
+      this.#tried = 0;
       this.#spinSoon();
     }
   };
@@ -542,7 +556,6 @@ class PollerEngine {
     beginTurn();
     for (const line of this.#lines) this.#wake(line);
     this.#serve();
-    this.#settleSoon();
   };
 
   #run(ringer: Ringer): void {

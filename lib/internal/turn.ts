@@ -16,6 +16,8 @@ export let turnBudgetMs = 1;
 let since = 0;
 /** When the immediate was set that ends this turn, or -1. */
 let askedAt = -1;
+/** Whether this turn has no time left, whatever the clock says. */
+let isOver = false;
 let isScheduled = false;
 let isWorkLeft = false;
 let work = (): void => {};
@@ -34,10 +36,12 @@ export function setTurnBudget(ms: number): void {
 export function beginTurn(): void {
   since = performance.now();
   askedAt = -1;
+  isOver = false;
 }
 
 /** Whether this turn has time left for a call that could be answered at once. */
 export function hasTime(): boolean {
+  if (isOver) return false;
   const now = performance.now();
   const half = turnBudgetMs / 2;
   if (askedAt >= 0) return now - askedAt < half;
@@ -56,6 +60,12 @@ export function isSpent(): boolean {
 export function continueNextTurn(): void {
   isWorkLeft = true;
   schedule();
+}
+
+/** Says that this turn has no time left, and asks for the work of the next one. */
+export function endTurn(): void {
+  isOver = true;
+  continueNextTurn();
 }
 
 /** Whether the next turn has work already. */

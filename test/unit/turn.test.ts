@@ -114,6 +114,19 @@ test("a turn that only asks for time does no work in the next one", async () => 
   expect(works).toBe(0);
 });
 
+test("endTurn() leaves this turn no time, and asks for the work of the next one", async () => {
+  const turn = await freshModule();
+  using loop = new FakeLoop();
+  let works = 0;
+  turn.onNextTurn(() => works++);
+  turn.beginTurn();
+  expect(turn.hasTime()).toBe(true);
+  turn.endTurn();
+  expect([turn.hasTime(), turn.hasTime(), works]).toEqual([false, false, 0]);
+  loop.nextTurn();
+  expect([turn.hasTime(), works]).toEqual([true, 1]);
+});
+
 test("isSpent() is true from the budget on, and false again when a turn begins", async () => {
   const turn = await freshModule();
   using loop = new FakeLoop();
