@@ -10,11 +10,18 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { namespaceCommand } from "./child.ts";
-import type { Counts } from "./harness.ts";
-import { EACH_WAY_MIN, NEVER_OK, NEVER_REFUSED, REACHED_MIN, reasonOf } from "./limits.ts";
+import type { Counts, Endings } from "./harness.ts";
+import {
+  EACH_WAY_MIN,
+  LISTENED_MIN,
+  NEVER_OK,
+  NEVER_REFUSED,
+  REACHED_MIN,
+  reasonOf,
+} from "./limits.ts";
 
 // What `EACH_WAY_MIN` takes, with so much room that no seed falls short of it.
-const CALLS = Number(process.env["FUZZ_CALLS"] ?? 190_000);
+const CALLS = Number(process.env["FUZZ_CALLS"] ?? 250_000);
 const CALLS_MIN = 100_000;
 const CALLS_SLOW = 5_000;
 const TIMEOUT_MS = 5 * 60_000;
@@ -25,6 +32,10 @@ interface Report {
   readonly nested: number;
   readonly sprung: number;
   readonly faults: number;
+  readonly endings: Endings;
+  readonly handled: Readonly<Record<"batches" | "drains" | "errors", number>>;
+  /** How often the poller was started with each ringer. */
+  readonly ringers: Readonly<Record<string, number>>;
   readonly descriptors: { readonly before: object; readonly after: object };
   readonly entries: Readonly<Record<string, Counts>>;
 }
@@ -93,6 +104,12 @@ function tooMany(
     .map(([key]) => key);
 }
 
+function listed(counts: Readonly<Record<string, number>>): string {
+  return Object.entries(counts)
+    .map(([name, count]) => `${count} ${name}`)
+    .join(", ");
+}
+
 function summary(report: Report): string {
   const least = (way: "ok" | "refused", impossible: typeof NEVER_OK) => {
     const possible = Object.entries(report.entries).filter(([key]) => !reasonOf(key, impossible));
@@ -105,7 +122,9 @@ function summary(report: Report): string {
   return (
     `seed ${report.seed}: ${total(report, "calls")} calls of ${Object.keys(report.entries).length} ` +
     `members in ${report.seconds.toFixed(1)} s: ${ways.join(", ")}; ${report.nested} from inside ` +
-    `of others, ${report.sprung} traps sprung, ${report.faults} failed by hand. Least returned: ` +
+    `of others, ${report.sprung} traps sprung, ${report.faults} failed by hand. Of those that ` +
+    `waited: ${listed({ ...report.endings })}; handlers: ${listed(report.handled)}; ringers: ` +
+    `${listed(report.ringers)}. Least returned: ` +
     `${least("ok", NEVER_OK)}; least refused: ${least("refused", NEVER_REFUSED)}`
   );
 }
@@ -124,6 +143,11 @@ test(
     expect(report.descriptors.after).toEqual(report.descriptors.before);
     expect(report.nested).toBeGreaterThan(EACH_WAY_MIN);
     expect(report.faults).toBeGreaterThan(EACH_WAY_MIN);
+    for (const [ending, count] of Object.entries(report.endings))
+      expect([ending, count, count >= EACH_WAY_MIN]).toEqual([ending, count, true]);
+    expect(report.handled.batches).toBeGreaterThan(EACH_WAY_MIN);
+    expect(report.handled.drains).toBeGreaterThan(LISTENED_MIN);
+    expect(report.handled.errors).toBeGreaterThan(LISTENED_MIN);
   },
   TIMEOUT_MS,
 );

@@ -7,6 +7,9 @@
 /** Calls of each member that must return, and calls that it must refuse. */
 export const EACH_WAY_MIN = 200;
 
+/** Calls of what handlers have beside themselves: functions for room and for errors. */
+export const LISTENED_MIN = 20;
+
 /** The share of all calls that must pass the checks and reach the kernel. */
 export const REACHED_MIN = 0.3;
 
