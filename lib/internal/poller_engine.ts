@@ -682,17 +682,19 @@ class PollerEngine {
   }
 
   /** Whether the bell is heard after that. */
-  #hears(cause: () => void, limitMs: number): Promise<boolean> {
+  async #hears(cause: () => void, limitMs: number): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.#onTrial = () => resolve(true);
     // The thread may have been busy all the time: what came meanwhile is heard in the next turns.
     const timer = setTimeout(() => setImmediate(() => setImmediate(() => resolve(false))), limitMs);
     timer.unref();
-    cause();
-    return promise.finally(() => {
+    try {
+      cause();
+      return await promise;
+    } finally {
       clearTimeout(timer);
       this.#onTrial = undefined;
-    });
+    }
   }
 
   /**
