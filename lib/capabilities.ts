@@ -1,3 +1,5 @@
+import { EMFILE } from "../structs/constants/errno.ts";
+import { openError } from "./internal/descriptor.ts";
 import type * as probes from "./internal/probes.ts";
 
 /** Whether something can be done here. */
@@ -5,6 +7,8 @@ export interface Capability {
   readonly supported: boolean;
   /** Why not, in the kernel's words: "EPERM: Operation not permitted". Empty when supported. */
   readonly reason: string;
+  /** What gives it to this program: the right or the sysctl, and the command. Where we know. */
+  readonly hint?: string;
 }
 
 /** What can differ from machine to machine, by name. */
@@ -17,22 +21,32 @@ let found: Capabilities | undefined;
 
 /**
  * Tells what this kernel and the rights of this process allow, found by trying at the first call and
- * remembered by the thread. Nothing that was opened for it stays open.
+ * remembered by the thread: rights that are taken away or given later make no difference to it. It
+ * takes some milliseconds; nothing that was opened or mapped for it stays.
  *
  * @throws {SystemError} `EMFILE`, `ENFILE` too many open descriptors to try anything; `ENOMEM`,
- * `ENOBUFS` no memory for it
+ * `ENOBUFS` no memory for it. Nothing is remembered then
  *
  * @example
  * ```ts
  * import { capabilities } from "bun-sockets";
  *
  * const { ipv6, raw } = capabilities();
- * console.log(ipv6.supported, raw.supported || raw.reason); // …
+ * console.log(ipv6.supported, raw.supported || raw.hint); // …
  * ```
  */
 export function capabilities(): Capabilities {
   if (found) return found;
-  const { probeAll }: typeof probes = require("./internal/probes.ts");
-  found = Object.freeze(probeAll()) as Capabilities;
+  found = Object.freeze(loadProbes().probeAll()) as Capabilities;
   return found;
+}
+
+// Its file cannot be read either when too many descriptors are open; Bun's error has no code then.
+function loadProbes(): typeof probes {
+  try {
+    return require("./internal/probes.ts");
+  } catch (error) {
+    if (`${error}`.includes("EMFILE")) throw openError(-EMFILE, "open");
+    throw error;
+  }
 }

@@ -96,7 +96,8 @@ export class SystemError extends Error {
     if (address && sending) this.destination = `${address}`;
     if (option !== undefined) this.option = option;
     if (transferred) this.transferred = transferred;
-    const hint = details.hint ?? hints[`${kindOf(details)}${syscall} ${code}`];
+    const call = `${kindOf(details)}${syscall} ${code}`;
+    const hint = details.hint ?? hints[call] ?? rightFor(call, code);
     if (hint) this.hint = hint;
   }
 }
@@ -122,6 +123,136 @@ export class ClosedError extends SystemError {
   /** @param syscall the C name of the call that was refused */
   constructor(syscall: string, details?: SystemErrorDetails) {
     super(EBADF, syscall, details);
+  }
+}
+
+/** One attempt to connect that failed. */
+export interface ConnectAttempt {
+  /** Where to. */
+  readonly address: { toString(): string };
+  readonly error: SystemError;
+}
+
+/**
+ * A connection that could be made to none of the addresses of a name. `errors` has the error of each
+ * attempt, in the order in which they were begun, each with its address; a `TimeoutError` stands for
+ * one that took longer than `attemptTimeoutMs`.
+ *
+ * @example
+ * ```ts
+ * import { ConnectError, TcpListener, TcpSocket } from "bun-sockets";
+ *
+ * const listener = TcpListener.listen("127.0.0.1:0");
+ * const { port } = listener.localAddress;
+ * listener.close();
+ * try {
+ *   await TcpSocket.connect("localhost", port, { family: "ipv4" });
+ * } catch (error) {
+ *   if (!(error instanceof ConnectError)) throw error;
+ *   console.log(error.code, error.host, error.errors.length); // ECONNREFUSED localhost 1
+ *   console.log(error.errors[0]?.address); // 127.0.0.1
+ * }
+ * ```
+ */
+export class ConnectError extends AggregateError {
+  override name = "ConnectError";
+  /** The error of each attempt. */
+  declare readonly errors: SystemError[];
+  /** The C name of the error of the first attempt: "ECONNREFUSED". */
+  readonly code: string;
+  /** The error of the first attempt as a negative number: -111. */
+  readonly errno: number;
+  /** "connect". */
+  readonly syscall: "connect" = "connect";
+  /** The name that was asked for. */
+  readonly host: string;
+  /** The service or port that was asked for. */
+  readonly service: string | number;
+
+  /** @param attempts at least one */
+  constructor(attempts: readonly ConnectAttempt[], host: string, service: string | number) {
+    const told = attempts.map(({ address, error }) => `${address} ${error.code}`).join(", ");
+    const where = JSON.stringify(`${host}:${service}`).slice(1, -1);
+    const errors = attempts.map(({ error }) => error);
+    super(errors, `Cannot connect to ${where}: ${told}`);
+    const [first] = errors;
+    this.code = first?.code ?? "";
+    this.errno = first?.errno ?? 0;
+    this.host = host;
+    this.service = service;
+  }
+}
+
+/** What a resolution error tells beside its code. */
+export interface ResolutionErrorDetails {
+  /** The host that was asked for: a name, or the text of an address. */
+  readonly host?: string | undefined;
+  /** The service that was asked for: a name, or a port. */
+  readonly service?: string | undefined;
+  /** The errno of an EAI_SYSTEM, positive or negative. */
+  readonly errno?: number | undefined;
+  /** What libc says of the code: "Name or service not known". */
+  readonly text?: string | undefined;
+}
+
+/**
+ * A name that could not be resolved: one of libc's `EAI_` errors.
+ *
+ * @see {@link https://man7.org/linux/man-pages/man3/gai_strerror.3.html | gai_strerror(3)}
+ *
+ * @example A name that does not exist
+ * ```ts
+ * import { ResolutionError, resolve } from "bun-sockets";
+ *
+ * try {
+ *   await resolve("not a name", 80, { numericHost: true });
+ * } catch (error) {
+ *   if (!(error instanceof ResolutionError)) throw error;
+ *   console.log(error.code, error.syscall, error.host, error.isNotFound); // EAI_NONAME getaddrinfo not a name true
+ * }
+ * ```
+ */
+export class ResolutionError extends Error {
+  override name = "ResolutionError";
+  /**
+   * The C name of the error. The common ones: "EAI_NONAME" (no such name), "EAI_AGAIN" (no resolver
+   * answers, or it has failed: try again), "EAI_FAIL", "EAI_SERVICE" (no such service for the type),
+   * "EAI_FAMILY", "EAI_SYSTEM" (see errno).
+   */
+  readonly code: string;
+  /** The C call that failed: "getaddrinfo" or "getnameinfo". */
+  readonly syscall: string;
+  /** The errno of an EAI_SYSTEM, as a negative number. Not there with every other code. */
+  declare readonly errno?: number;
+  /** The host that was asked for, where there was one. */
+  declare readonly host?: string;
+  /** The service that was asked for, where there was one. */
+  declare readonly service?: string;
+
+  /**
+   * @param code the C name of the error: "EAI_NONAME"
+   * @param syscall the C name of the call
+   */
+  constructor(code: string, syscall: string, details: ResolutionErrorDetails = {}) {
+    const { host, service, errno, text } = details;
+    const asked = [host, service && `service ${service}`].filter(Boolean).join(", ");
+    const reason = errno ? `${errorName(errno)}: ${describe(errno)}` : text;
+    super(`${syscall} ${code}${reason ? `: ${reason}` : ""}${asked ? ` (${asked})` : ""}`);
+    this.code = code;
+    this.syscall = syscall;
+    if (errno) this.errno = -Math.abs(errno);
+    if (host !== undefined) this.host = host;
+    if (service !== undefined) this.service = service;
+  }
+
+  /** Whether the name does not exist, or has nothing of what was asked for. */
+  get isNotFound(): boolean {
+    return ["EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY", "EAI_SERVICE"].includes(this.code);
+  }
+
+  /** Whether the same question may have an answer later: no resolver could be asked. */
+  get isTemporary(): boolean {
+    return this.code === "EAI_AGAIN";
   }
 }
 
@@ -154,6 +285,18 @@ function describe(errno: number): string {
   return text.startsWith("Unknown") ? strerror(Math.abs(errno)).toLowerCase() : text;
 }
 
+// The rights that calls take are a table of their own, which few programs need.
+function rightFor(call: string, code: string): string | undefined {
+  if (code !== "EPERM" && code !== "EACCES") return undefined;
+  try {
+    const { remedyOf }: typeof import("./internal/hints.ts") = require("./internal/hints.ts");
+    return remedyOf(call);
+  } catch {
+    // It cannot be read, for lack of descriptors. The error matters more.
+    return undefined;
+  }
+}
+
 const NOBODY_THERE =
   "Nobody receives at that path: the file was left behind by a socket that is closed";
 const NO_SUCH_NAME = "Nobody is bound to that name";
@@ -167,8 +310,6 @@ const TOO_LONG = "A datagram carries at most 65507 bytes over IPv4 and 65527 ove
 
 // By call and code: the remedies that hold whatever the arguments were.
 const hints: Readonly<Record<string, string>> = {
-  "bind EACCES":
-    "A port below 1024 takes CAP_NET_BIND_SERVICE, or a lower sysctl net.ipv4.ip_unprivileged_port_start",
   "bind EADDRNOTAVAIL": "No interface of this machine has that address",
   "connect EACCES": BROADCAST,
   "recv ECONNREFUSED": REFUSED,

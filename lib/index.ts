@@ -35,10 +35,28 @@ export { DatagramBatch, type DatagramBatchOptions, type Stopped } from "./datagr
 export {
   type CancelSignal,
   ClosedError,
+  type ConnectAttempt,
+  ConnectError,
+  ResolutionError,
+  type ResolutionErrorDetails,
   SystemError,
   type SystemErrorDetails,
   TimeoutError,
 } from "./error.ts";
+export { fullHostName, hostName, setHostName } from "./host_name.ts";
+export {
+  type Interface,
+  type InterfaceAddress,
+  type InterfaceMap,
+  type InterfaceOptions,
+  type InterfacesOptions,
+  interfaceIndex,
+  interfaceName,
+  interfaceNames,
+  interfaces,
+  ipAddresses,
+  NetworkInterface,
+} from "./interface.ts";
 export {
   IpOption,
   Ipv6Option,
@@ -48,8 +66,15 @@ export {
   UdpOption,
 } from "./internal/lazy_options.ts";
 export { type ListenFd, listenFds } from "./listen_fds.ts";
+export { type ConnectionsOptions, Listener } from "./listener.ts";
 export { Message, type MessageOptions } from "./message.ts";
 export { NativeBuffer } from "./native_buffer.ts";
+export {
+  type OpenSocket,
+  openSockets,
+  type SocketCounters,
+  socketCounters,
+} from "./open_sockets.ts";
 // As types only: the module itself is loaded when an option is first looked at.
 export type {
   MemoryInfo,
@@ -62,6 +87,39 @@ export type {
 } from "./option.ts";
 export { type PollInterest, type PollResult, poll, pollSync, tryPoll } from "./poll.ts";
 export { type Poller, type PollerCounters, type PollerRefusal, poller } from "./poller.ts";
+export {
+  type AddressLike,
+  AddressList,
+  type AddressListEntry,
+  type AddressListOptions,
+  type AddressListParts,
+  Prefix,
+} from "./prefix.ts";
+export {
+  type ResolvedAddress,
+  type ResolveHints,
+  type ResolveOptions,
+  type ResolveOrder,
+  type ResolveSyncOptions,
+  type ReversedAddress,
+  type ReverseHints,
+  type ReverseOptions,
+  type ReverseSyncOptions,
+  resolve,
+  resolveSync,
+  reverse,
+  reverseSync,
+} from "./resolve.ts";
+export {
+  type Protocol,
+  protocolByName,
+  protocolByNumber,
+  protocols,
+  type Service,
+  serviceByName,
+  serviceByPort,
+  services,
+} from "./services.ts";
 export {
   type AdoptOptions,
   type AsyncOptions,
@@ -78,9 +136,49 @@ export {
   type TimeoutOptions,
   type WaitOptions,
 } from "./socket.ts";
+// As types only: reader and writer are loaded when a socket is first asked for one.
+export type {
+  Delimited,
+  LimitOptions,
+  Lines,
+  Newline,
+  ReaderOptions,
+  SocketReader,
+} from "./socket_reader.ts";
+export type { SocketWriter, WriterOptions } from "./socket_writer.ts";
+export {
+  type FileRange,
+  type SpliceRange,
+  type StreamData,
+  StreamSocket,
+} from "./stream_socket.ts";
+export {
+  type TcpListenAllOptions,
+  type TcpListenAllSyncOptions,
+  TcpListener,
+  type TcpListenOptions,
+} from "./tcp_listener.ts";
+export {
+  type TcpConnectOptions,
+  type TcpConnectSyncOptions,
+  TcpSocket,
+  type TcpSocketOptions,
+} from "./tcp_socket.ts";
 export { UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
 export {
   type UnixBindOptions,
   UnixDatagramSocket,
   type UnixDatagramSocketOptions,
 } from "./unix_datagram_socket.ts";
+export {
+  UnixListener,
+  type UnixListenerAdoptOptions,
+  type UnixListenOptions,
+} from "./unix_listener.ts";
+export { UnixSeqpacketSocket } from "./unix_seqpacket_socket.ts";
+export {
+  type UnixConnectOptions,
+  type UnixConnectSyncOptions,
+  UnixSocket,
+  type UnixSocketOptions,
+} from "./unix_socket.ts";

@@ -4,13 +4,21 @@ import {
   EBADF,
   ECONNABORTED,
   ECONNREFUSED,
+  EHOSTDOWN,
+  EHOSTUNREACH,
   EINPROGRESS,
   EINTR,
   EISCONN,
+  ENETDOWN,
+  ENETUNREACH,
+  ENONET,
+  ENOPROTOOPT,
   ENOTCONN,
+  EOPNOTSUPP,
   EPROTO,
 } from "../structs/constants/errno.ts";
 import { F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, FD_CLOEXEC } from "../structs/constants/fcntl.ts";
+import { SIOCINQ, SIOCOUTQ } from "../structs/constants/linux_sockios.ts";
 import { IPPROTO_UDP } from "../structs/constants/netinet_in.ts";
 import { POLLIN, POLLOUT } from "../structs/constants/poll.ts";
 import { EPOLLIN, EPOLLOUT } from "../structs/constants/sys_epoll.ts";
@@ -89,7 +97,14 @@ import {
   toView,
 } from "./internal/arguments.ts";
 import type { BatchSource } from "./internal/batch_source.ts";
-import { deadlineAfter, mayBeReady, pauseUntil, waitUntil } from "./internal/deadline.ts";
+import {
+  deadlineAfter,
+  mayBeReady,
+  PATIENCE_TRIES,
+  Patience,
+  pauseUntil,
+  waitUntil,
+} from "./internal/deadline.ts";
 import { Descriptor, openError } from "./internal/descriptor.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
 import { loadPoller } from "./internal/lazy_poller.ts";
@@ -118,6 +133,7 @@ import {
 } from "./message.ts";
 import type { Option } from "./option.ts";
 import { fcntl } from "./sys/fcntl.ts";
+import { ioctl } from "./sys/ioctl.ts";
 import {
   accept4,
   bind,
@@ -280,6 +296,8 @@ interface Link<A> {
 export let duplicateParts: (socket: Socket) => Parts;
 /** The descriptor of a socket; undefined for what is none. */
 export let descriptorOf: (socket: unknown) => Descriptor | undefined;
+/** Takes a connection, for a class of its own; undefined when none is waiting. */
+export let acceptParts: (socket: Socket, flags: number | undefined) => Parts | undefined;
 
 const DIRECTIONS: Readonly<Record<string, number>> = {
   read: SHUT_RD,
@@ -293,6 +311,22 @@ const DATAGRAM_RECEIVE = MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT;
 const DATAGRAM_SEND = MSG_CONFIRM | MSG_DONTROUTE | MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL;
 const STREAM_RECEIVE = DATAGRAM_RECEIVE | MSG_OOB | MSG_WAITALL;
 const STREAM_SEND = DATAGRAM_SEND | MSG_OOB | MSG_EOR;
+
+const ACCEPT = SOCK_NONBLOCK | SOCK_CLOEXEC;
+// What accept4(2) says of a connection that is none any more, as its manual page lists it; and how
+// many are passed over in one call, for a filter of system calls may say so each time.
+const BROKEN_OFF: readonly number[] = [
+  ECONNABORTED,
+  EHOSTDOWN,
+  EHOSTUNREACH,
+  ENETDOWN,
+  ENETUNREACH,
+  ENONET,
+  ENOPROTOOPT,
+  EOPNOTSUPP,
+  EPROTO,
+];
+const BROKEN_OFF_MAX = 1024;
 
 // Chapel's backlogDefault, min(SOMAXCONN, 128).
 const BACKLOG = 128;
@@ -323,7 +357,9 @@ const option = new Int32Array(new ArrayBuffer(4));
  * with a ClosedError, `detach` with `ECANCELED`.
  *
  * Lifetime: until `close`, `detach` or the end of a `using` block. A socket that is dropped open is
- * closed some time after the engine has collected it, unless its thread is terminated before.
+ * closed some time after the engine has collected it, unless its thread is terminated before. With
+ * `BUN_SOCKETS_LEAKS=1` in the environment a warning says then where it was made. `openSockets` lists
+ * what is open.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7)}
  *
@@ -361,6 +397,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   /** What we know of the open socket: shared with the duplicates that we have made of it. */
   readonly #link: Link<A>;
   #connecting = false;
+  #somePatience: Patience | undefined;
   /** Whether the caller wants to see the timestamps of records. */
   #showsStamps: boolean;
   #senders: SenderTable | undefined;
@@ -442,6 +479,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
           shared: parts.shared ?? false,
         };
     this.#showsStamps = original ? original.#showsStamps : false;
+    descriptor.belongTo(new.target, parts.adopted ?? false);
   }
 
   /** The protocol, an `IPPROTO_` constant for IP sockets: what the kernel chose where it was 0. */
@@ -608,26 +646,37 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * Takes a connection, or answers at once. A connection that was broken off while it waited is
    * passed over.
    *
+   * @param options flags: `SOCK_CLOEXEC`, `SOCK_NONBLOCK`, both of which are set anyway
    * @returns a connected socket, close-on-exec and non-blocking; undefined when none is waiting
    * @throws {SystemError} `EINVAL` the socket does not listen; `ENOTSUP` its type has no
    * connections; `EMFILE` too many open descriptors
    * @see {@link https://man7.org/linux/man-pages/man2/accept4.2.html | accept4(2)}
    */
-  tryAccept(): Socket<A, Sender> | undefined {
-    for (;;) {
-      const result = accept4(this.#descriptor.fd, name, nameLength, SOCK_NONBLOCK | SOCK_CLOEXEC);
-      if (result >= 0) return this.#accepted(result);
+  tryAccept(options?: FlagOptions): Socket<A, Sender> | undefined {
+    const parts = this.#accept(options?.flags);
+    return parts && new Socket<A, Sender>(parts);
+  }
+
+  #accept(flags: number | undefined): Parts | undefined {
+    requireFlags(flags, ACCEPT);
+    for (let passed = 0; ; ) {
+      const result = accept4(this.#descriptor.fd, name, nameLength, ACCEPT);
+      if (result >= 0) {
+        const peer = name.slice(0, nameLength[0]);
+        return acceptedParts(result, this.#domain, this.#type, peer);
+      }
       if (result === -EAGAIN) return undefined;
-      // accept(2): "Linux passes already-pending network errors on the new socket as an error code".
-      if (result !== -EINTR && result !== -ECONNABORTED && result !== -EPROTO)
-        throw openError(result, "accept4");
+      if (result === -EINTR) continue;
+      // accept(2): "Linux passes already-pending network errors on the new socket as an error code
+      // […] For reliable operation the application should […] treat them like EAGAIN by retrying."
+      const passes = this.#hasConnections() && BROKEN_OFF.includes(-result);
+      if (!passes || ++passed > BROKEN_OFF_MAX) throw openError(result, "accept4");
     }
   }
 
-  #accepted(result: number): Socket<A, Sender> {
-    const accepted = new Socket<A, Sender>(acceptedParts(result, this.#domain, this.#type));
-    accepted.#link.connected = true;
-    return accepted;
+  // Of others EOPNOTSUPP says just that.
+  #hasConnections(): boolean {
+    return this.#type === SOCK_STREAM || this.#type === SOCK_SEQPACKET;
   }
 
   /**
@@ -636,10 +685,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {TimeoutError} none came in time
    * @throws {SystemError} as tryAccept
    */
-  acceptSync(options?: TimeoutOptions): Socket<A, Sender> {
-    const deadline = deadlineAfter(options?.timeoutMs);
+  acceptSync(options?: WaitOptions): Socket<A, Sender> {
+    const wait = copyWait(options);
+    const deadline = deadlineAfter(wait?.timeoutMs);
     for (let tries = 0; ; tries++) {
-      const accepted = this.tryAccept();
+      const accepted = this.tryAccept(wait);
       if (accepted !== undefined) return accepted;
       waitUntil(this.#descriptor.fd, POLLIN, deadline, "accept4", undefined, tries);
     }
@@ -651,8 +701,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {TimeoutError} none came in time
    * @throws {SystemError} as tryAccept
    */
-  accept(options?: CancelOptions): Promise<Socket<A, Sender>> {
-    return this.#wait(EPOLLIN, "accept4", options, () => ({ attempt: () => this.tryAccept() }));
+  accept(options?: AsyncOptions): Promise<Socket<A, Sender>> {
+    return this.#wait(EPOLLIN, "accept4", options, (limits) => {
+      requireFlags(limits.flags, ACCEPT);
+      return { attempt: () => this.tryAccept(limits) };
+    });
   }
 
   /**
@@ -690,6 +743,30 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     return this.#bufferSize(SO_SNDBUF, this.#requested.sendBufferBytes);
   }
 
+  /**
+   * Bytes that have come and were not received: of a stream all of them, of a datagram socket those of
+   * the first datagram.
+   *
+   * @throws {SystemError} `EINVAL` a TCP socket listens; `EBADF` (ClosedError) the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man7/tcp.7.html | tcp(7), SIOCINQ}
+   */
+  get unreadBytes(): number {
+    check(ioctl(this.#descriptor.fd, SIOCINQ, option), "ioctl");
+    return option[0] as number;
+  }
+
+  /**
+   * Bytes that are in the send buffer: for TCP those that the peer has not acknowledged, for a Unix
+   * socket the memory (more than the bytes) of what its peer has not received.
+   *
+   * @throws {SystemError} `EINVAL` a TCP socket listens; `EBADF` (ClosedError) the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man7/tcp.7.html | tcp(7), SIOCOUTQ}
+   */
+  get unsentBytes(): number {
+    check(ioctl(this.#descriptor.fd, SIOCOUTQ, option), "ioctl");
+    return option[0] as number;
+  }
+
   #bufferSize(optionName: number, requestedBytes: number | undefined): BufferSize {
     const effectiveBytes = readInt(this.#descriptor.fd, optionName) / 2;
     return {
@@ -716,10 +793,27 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   /**
-   * Whether programs that this one starts get the descriptor: false, unless it is set.
+   * Whether programs that C code starts from this one get the descriptor, under the same number:
+   * false, unless it is set. `Bun.spawn` and `node:child_process` do not ask: they pass on what their
+   * `stdio` names and nothing else, in its order from number 3 on, a descriptor once each.
+   *
+   * What is passed is the same open socket, which stays open here too: close it here when the child
+   * is to have it alone. It is non-blocking, which not every program expects, and blocking again for
+   * both when the child makes it so: here `tryAccept` would then wait.
    *
    * @throws {ClosedError} the socket is closed
    * @see {@link https://man7.org/linux/man-pages/man2/fcntl.2.html | fcntl(2)}
+   *
+   * @example A child has the socket as descriptor 3, and no other of ours
+   * ```ts
+   * import { UdpSocket } from "bun-sockets";
+   *
+   * using socket = UdpSocket.bind("127.0.0.1:0");
+   * const child = Bun.spawn(["readlink", "/proc/self/fd/3"], {
+   *   stdio: ["ignore", "pipe", "inherit", socket.descriptor],
+   * });
+   * console.log((await child.stdout.text()).startsWith("socket:")); // true
+   * ```
    */
   get inheritable(): boolean {
     return (check(fcntl(this.#descriptor.fd, F_GETFD, 0), "fcntl") & FD_CLOEXEC) === 0;
@@ -1052,6 +1146,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     // Options first: reading them can run the caller's code, which could detach the target.
     const flags = requireFlags(options?.flags, this.#receiveFlags) | MSG_DONTWAIT;
     this.#requireTarget(target);
+    return this.#receiveSome(target, flags);
+  }
+
+  get #patience(): Patience {
+    this.#somePatience ??= new Patience();
+    return this.#somePatience;
+  }
+
+  #receiveSome(target: ArrayBufferView, flags: number): number | undefined {
     for (;;) {
       const result = recv(this.#descriptor.fd, target, flags);
       if (result >= 0) return result;
@@ -1077,14 +1180,23 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} as tryReceive
    */
   receiveSync(target: ArrayBufferView, options?: WaitOptions): number {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const timeoutMs = options?.timeoutMs;
+    const deadline = deadlineAfter(timeoutMs);
     const flags = requireFlags(options?.flags, this.#receiveFlags);
     if (flags & MSG_WAITALL) return this.#receiveAll(target, flags, deadline);
-    for (let tries = 0; ; tries++) {
-      const length = this.tryReceive(target, { flags });
-      if (length !== undefined) return length;
-      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv", undefined, tries);
+    this.#requireTarget(target);
+    let length = this.#receiveSome(target, flags | MSG_DONTWAIT);
+    const asksAgain = length === undefined && !this.#truncates && timeoutMs !== 0;
+    if (asksAgain && this.#patience.isWorthwhile) {
+      for (let tries = 0; length === undefined && tries < PATIENCE_TRIES; tries++)
+        length = this.#receiveSome(target, flags | MSG_DONTWAIT);
+      this.#patience.learn(length !== undefined);
     }
+    for (let tries = 0; length === undefined; tries++) {
+      waitUntil(this.#descriptor.fd, POLLIN, deadline, "recv", undefined, tries);
+      length = this.#receiveSome(target, flags | MSG_DONTWAIT);
+    }
+    return length;
   }
 
   #receiveAll(target: ArrayBufferView, flags: number, deadline: number): number {
@@ -1760,6 +1872,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   static {
     duplicateParts = (socket) => socket.#duplicateParts();
+    acceptParts = (socket, flags) => socket.#accept(flags);
     descriptorOf = (socket) =>
       socket instanceof Object && #descriptor in socket ? socket.#descriptor : undefined;
   }

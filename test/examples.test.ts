@@ -12,8 +12,11 @@ import {
   sd_notify,
   syslog_udp,
   syslog_unix,
+  tcp_lines,
+  tiny_http,
   udp_echo,
   udp_workers,
+  unix_echo_quit,
 } from "./support/example_runs.ts";
 import { requires, testIf } from "./support/require.ts";
 
@@ -30,8 +33,11 @@ const EXAMPLES: Record<string, { needs: readonly string[]; run: () => Promise<vo
   "sd_notify.ts": { needs: ["python3", "systemd-notify"], run: sd_notify },
   "syslog_udp.ts": { needs: ["logger"], run: syslog_udp },
   "syslog_unix.ts": { needs: ["logger"], run: syslog_unix },
+  "tcp_lines.ts": { needs: [], run: tcp_lines },
+  "tiny_http.ts": { needs: ["curl"], run: tiny_http },
   "udp_echo.ts": { needs: ["socat"], run: udp_echo },
   "udp_workers.ts": { needs: ["python3"], run: udp_workers },
+  "unix_echo_quit.ts": { needs: [], run: unix_echo_quit },
 };
 
 describe("examples", () => {

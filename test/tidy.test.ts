@@ -25,7 +25,7 @@ const ARROWS: readonly (readonly [from: RegExp, to: RegExp])[] = [
   [/^lib\/sys\//, /^(lib\/(sys|ffi)|structs)\//],
   [
     /^lib\//,
-    /^lib\/(?!index)\w+\.ts$|^lib\/ffi\/(memory|helper_thread)\.ts$|^(lib\/(internal|sys)|structs)\//,
+    /^lib\/(?!index)\w+\.ts$|^lib\/ffi\/(memory|helper_thread|lookup_thread)\.ts$|^(lib\/(internal|sys)|structs)\//,
   ],
   [/^(examples|cli)\//, /^bun-sockets(\/\w+)?$|^node:|^bun$|^bun:(?!ffi$)/],
 ];

@@ -1,21 +1,13 @@
 /**
  * The helper thread: it waits where JavaScript cannot, and rings when an epoll set is ready.
  *
- * It is C, compiled by Bun's own compiler when the first one is started. That compiler finds a C
- * library only on machines that have one installed for developers, so the source is freestanding:
- * it includes nothing, links nothing, and is told the address of every function that it calls.
+ * It is C, compiled by Bun's own compiler when the first one is started.
  *
  * @module
  */
 import type { Pointer } from "bun:ffi";
-import {
-  MAP_ANONYMOUS,
-  MAP_PRIVATE,
-  PROT_EXEC,
-  PROT_READ,
-  PROT_WRITE,
-} from "../../structs/constants/sys_mman.ts";
-import { ffi, libc, negativeErrno } from "./libc.ts";
+import { compileFreestanding, mapShared, startFailure } from "./freestanding.ts";
+import { ffi, libc } from "./libc.ts";
 
 /** A running thread that polls an epoll set. */
 export interface HelperThread {
@@ -59,10 +51,9 @@ const LOOK_MS = 1000;
 const OWNED_OFFSET = 0;
 const NAME_OFFSET = (1 + OWNED_MAX) * Int32Array.BYTES_PER_ELEMENT;
 const STATE_BYTES = 4096;
-const CODE_BYTES = 4096;
 
-const MFD_CLOEXEC = 0x1;
-const MFD_NOEXEC_SEAL = 0x8;
+/** As it stands in errors. */
+const WHAT = "the helper thread";
 
 // What libc has to have. Each is handed to the C source by its address.
 const FUNCTIONS = [
@@ -89,8 +80,6 @@ const FUNCTIONS = [
 // What `step` says: the call that failed.
 const STEPS = ["", "eventfd", "pthread_sigmask", "pthread_create"] as const;
 
-// The functions are copied to another place, so they are without strings, switches and static data,
-// and call nothing but absolute addresses: what they compile to does not depend on where it stands.
 const SOURCE = `
 typedef unsigned long size_t;
 typedef long ssize_t;
@@ -265,15 +254,6 @@ void stop(struct state *state) {
   if (state->watch_fd >= 0) c_close(state->watch_fd);
   c_munmap(state, STATE_BYTES);
 }
-
-/* Not copied: where the others begin, in the order of the source, and where they end. */
-void addresses(void **result) {
-  result[0] = run;
-  result[1] = start;
-  result[2] = step;
-  result[3] = stop;
-  result[4] = addresses;
-}
 `;
 
 interface Library {
@@ -308,14 +288,14 @@ export function startHelperThread(
   const ownedBytes = encodeOwned(owned);
   library ??= compile();
   const { run, start, step, stop } = library;
-  const state = map(STATE_BYTES);
+  const state = mapShared(STATE_BYTES, WHAT);
   libc.memcpy(state + OWNED_OFFSET, ownedBytes, ownedBytes.byteLength);
   libc.memcpy(state + NAME_OFFSET, Buffer.from(HELPER_THREAD_NAME), HELPER_THREAD_NAME.length);
   const fd = start(state as Pointer, run, epollFd, bellFd);
   if (fd < 0) {
     const failed = STEPS[step(state as Pointer)] ?? "";
     libc.munmap(state, STATE_BYTES);
-    throw failure(fd, failed);
+    throw startFailure(WHAT, fd, failed);
   }
   let running = true;
   return {
@@ -336,6 +316,25 @@ export function startHelperThread(
   };
 }
 
+/**
+ * Tries what a helper thread takes, but the thread itself, and leaves nothing behind. Throws as
+ * `startHelperThread`.
+ */
+export function tryHelperThread(): void {
+  if (library) return;
+  const { trial } = compileFreestanding({
+    what: WHAT,
+    file: "trial.c",
+    text: "int trial(void) { return 1; }",
+    functions: [],
+    define: {},
+    symbols: ["trial"],
+    memfdCreateNumber: HELPER_SYSTEM_CALLS[process.arch === "arm64" ? "arm64" : "x64"].memfd_create,
+  });
+  // The page that it was copied to, of which it is the first function.
+  libc.munmap(trial, 1);
+}
+
 // Each is there once: closed a second time, the number could already be another's.
 function encodeOwned(fds: readonly number[]): Int32Array {
   const once = [...new Set(fds)];
@@ -349,14 +348,6 @@ function encodeOwned(fds: readonly number[]): Int32Array {
   return bytes;
 }
 
-// Not by mapMemory, whose memory goes with its ArrayBuffer: the thread outlives a Worker's.
-function map(byteLength: number): number {
-  const protection = PROT_READ | PROT_WRITE;
-  const address = libc.mmap(null, byteLength, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (typeof address !== "number") throw failure(negativeErrno(), "mmap");
-  return address;
-}
-
 function compile(): Library {
   const numbers = HELPER_SYSTEM_CALLS[process.arch === "arm64" ? "arm64" : "x64"];
   const define: Record<string, string> = {
@@ -367,96 +358,19 @@ function compile(): Library {
     SYS_TGKILL: `${numbers.tgkill}`,
     SYS_PIDFD_OPEN: `${numbers.pidfd_open}`,
   };
-  for (const name of FUNCTIONS) define[name.toUpperCase()] = `${addressOfFunction(name)}UL`;
-  const file = writeSource(numbers.memfd_create);
-  try {
-    const { symbols, close } = compileFile(`/proc/self/fd/${file}`, define);
-    const addresses = new BigUint64Array(5);
-    symbols.addresses(addresses);
-    const linked = link(Array.from(addresses, Number));
-    // Otherwise it would stay, with 12 mappings, also when its Worker has ended.
-    close();
-    return linked;
-  } finally {
-    libc.close(file);
-  }
-}
-
-function compileFile(source: string, define: Record<string, string>) {
-  try {
-    return ffi().cc({
-      source,
-      define,
-      flags: "-nostdlib",
-      symbols: { addresses: { args: ["ptr"], returns: "void" } },
-    });
-  } catch (cause) {
-    throw new Error(`Cannot compile the helper thread: ${(cause as Error).message}`, { cause });
-  }
-}
-
-// The compiler takes nothing but a file. This one is in memory: a container may have no folder that
-// can be written to.
-function writeSource(memfdCreateNumber: number): number {
-  const { symbols } = ffi().linkSymbols({
-    // int memfd_create(const char *name, unsigned int flags);
-    // Through syscall(2), behind the number of the call: older libcs have no function for it.
-    memfd_create: {
-      args: ["i64", "ptr", "u32"],
-      returns: "i32",
-      ptr: addressOfFunction("syscall"),
-    },
+  const copied = compileFreestanding({
+    what: WHAT,
+    file: "helper_thread.c",
+    text: SOURCE,
+    functions: FUNCTIONS,
+    define,
+    symbols: ["run", "start", "step", "stop"],
+    memfdCreateNumber: numbers.memfd_create,
   });
-  const create = (flags: number) =>
-    symbols.memfd_create(memfdCreateNumber, Buffer.from("helper_thread.c\0"), flags);
-  // A kernel can be told to refuse every other one; before 6.3 it does not know the flag.
-  let file = create(MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-  if (file < 0) file = create(MFD_CLOEXEC);
-  if (file < 0) throw failure(negativeErrno(), "memfd_create");
-  try {
-    process.getBuiltinModule("node:fs").writeFileSync(file, SOURCE);
-  } catch (error) {
-    libc.close(file);
-    throw error;
-  }
-  return file;
-}
-
-// What the compiler made belongs to the engine, which may take it back when a Worker ends, and the
-// Worker's threads end a little later. So the code moves to a mapping that nobody takes back: one
-// page for each JavaScript thread that ever started a helper.
-function link(addresses: readonly number[]): Library {
-  const [run = 0, start = 0, step = 0, stop = 0, end = 0] = addresses;
-  const byteLength = end - run;
-  if (!(byteLength > 0 && byteLength <= CODE_BYTES))
-    throw new Error(`Cannot use the code of the helper thread: it has ${byteLength} bytes`);
-  const copy = map(CODE_BYTES);
-  libc.memcpy(copy, run, byteLength);
-  // The kernel makes the instruction cache coherent when a page becomes executable.
-  if (libc.mprotect(copy, CODE_BYTES, PROT_READ | PROT_EXEC) < 0) {
-    const errno = negativeErrno();
-    libc.munmap(copy, CODE_BYTES);
-    throw failure(errno, "mprotect");
-  }
-  const copied = (address: number) => (copy + address - run) as Pointer;
   const { symbols } = ffi().linkSymbols({
-    start: { args: ["ptr", "ptr", "i32", "i32"], returns: "i32", ptr: copied(start) },
-    step: { args: ["ptr"], returns: "i32", ptr: copied(step) },
-    stop: { args: ["ptr"], returns: "void", ptr: copied(stop) },
+    start: { args: ["ptr", "ptr", "i32", "i32"], returns: "i32", ptr: copied.start as Pointer },
+    step: { args: ["ptr"], returns: "i32", ptr: copied.step as Pointer },
+    stop: { args: ["ptr"], returns: "void", ptr: copied.stop as Pointer },
   });
-  return { ...symbols, run: copied(run) };
-}
-
-function addressOfFunction(name: string): Pointer {
-  const address = libc.dlsym(null, Buffer.from(`${name}\0`));
-  if (address === null) throw new Error(`Cannot find ${name} in the C library`);
-  return Number(address) as Pointer;
-}
-
-// In the shape of a system error. The class itself belongs to the layers above.
-function failure(errno: number, syscall: string): Error {
-  const { getSystemErrorMessage, getSystemErrorName } = process.getBuiltinModule("node:util");
-  const code = getSystemErrorName(errno);
-  const message = `Cannot start the helper thread: ${syscall} ${code}: ${getSystemErrorMessage(errno)}`;
-  return Object.assign(new Error(message), { errno, code, syscall });
+  return { ...symbols, run: copied.run as Pointer };
 }

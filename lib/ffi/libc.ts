@@ -76,6 +76,15 @@ const prototypes = {
   read: { args: ["i32", "ptr", "usize"], returns: "i32" },
   // ssize_t write(int fd, const void *buf, size_t count);
   write: { args: ["i32", "ptr", "usize"], returns: "i32" },
+  // ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t count);
+  sendfile: { args: ["i32", "i32", "ptr", "usize"], returns: "i32" },
+  // ssize_t splice(int fd_in, off_t *off_in, int fd_out, off_t *off_out, size_t len,
+  //                unsigned int flags);
+  splice: { args: ["i32", "ptr", "i32", "ptr", "usize", "u32"], returns: "i32" },
+  // ssize_t tee(int fd_in, int fd_out, size_t len, unsigned int flags);
+  tee: { args: ["i32", "i32", "usize", "u32"], returns: "i32" },
+  // int pipe2(int pipefd[2], int flags);
+  pipe2: { args: ["ptr", "i32"], returns: "i32" },
   // int dup(int oldfd);
   dup: { args: ["i32"], returns: "i32" },
   // int dup3(int oldfd, int newfd, int flags);
@@ -95,8 +104,12 @@ const prototypes = {
   rename: { args: ["ptr", "ptr"], returns: "i32" },
   // int unlink(const char *pathname);
   unlink: { args: ["ptr"], returns: "i32" },
+  // int setns(int fd, int nstype);
+  setns: { args: ["i32", "i32"], returns: "i32" },
   // int gethostname(char *name, size_t len);
   gethostname: { args: ["ptr", "usize"], returns: "i32" },
+  // int sethostname(const char *name, size_t len);
+  sethostname: { args: ["ptr", "usize"], returns: "i32" },
 
   // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
   mmap: { args: ["ptr", "usize", "i32", "i32", "i32", "i64"], returns: "ptr" },
@@ -145,6 +158,12 @@ const prototypes = {
   getservbyname: { args: ["ptr", "ptr"], returns: "ptr" },
   // struct servent *getservbyport(int port, const char *proto);
   getservbyport: { args: ["i32", "ptr"], returns: "ptr" },
+  // int getservbyname_r(const char *name, const char *proto, struct servent *result_buf,
+  //                     char *buf, size_t buflen, struct servent **result);
+  getservbyname_r: { args: ["ptr", "ptr", "ptr", "ptr", "usize", "ptr"], returns: "i32" },
+  // int getservbyport_r(int port, const char *proto, struct servent *result_buf,
+  //                     char *buf, size_t buflen, struct servent **result);
+  getservbyport_r: { args: ["i32", "ptr", "ptr", "ptr", "usize", "ptr"], returns: "i32" },
   // struct protoent *getprotobyname(const char *name);
   getprotobyname: { args: ["ptr"], returns: "ptr" },
   // struct protoent *getprotobynumber(int proto);

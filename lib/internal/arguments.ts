@@ -105,3 +105,10 @@ function isAbortSignal(value: unknown): boolean {
 }
 
 let aborted: (() => boolean) | undefined;
+
+/** The error of a `headerBytes` that is none. */
+export function notHeaderBytes(value: unknown): RangeError | TypeError {
+  if (typeof value === "number")
+    return new RangeError(`Cannot use ${value} as headerBytes: expected 1, 2 or 4`);
+  return new TypeError(`Cannot use ${describe(value)} as headerBytes: expected 1, 2 or 4`);
+}

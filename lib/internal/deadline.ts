@@ -60,6 +60,33 @@ export function waitUntil(
 }
 
 /**
+ * How often a blocking receive asks again before it sleeps, where that pays: some 30 µs, and a sender
+ * that has to wake us for each piece spends more than that on it.
+ */
+export const PATIENCE_TRIES = 80;
+const CREDIT = 4;
+const CREDIT_MAX = 8;
+/** Where it did not pay, it is tried again every so often. */
+const SELDOM = 64;
+
+/**
+ * Learns whether asking again pays: it does while a sender on another core is about to send more, and
+ * does not on one core, or between a question and its answer over a network.
+ */
+export class Patience {
+  #credit = CREDIT;
+  #skipped = 0;
+
+  get isWorthwhile(): boolean {
+    return this.#credit > 0 || ++this.#skipped % SELDOM === 0;
+  }
+
+  learn(hasPaid: boolean): void {
+    this.#credit = hasPaid ? Math.min(this.#credit + 1, CREDIT_MAX) : Math.max(this.#credit - 1, 0);
+  }
+}
+
+/**
  * Blocks the thread until one of many descriptors is ready, or has an error to report.
  *
  * @param pollfds structs `pollfd`, whose `revents` are set

@@ -13,20 +13,30 @@ import { close } from "../sys/unistd.ts";
 import type { End, Watch } from "./wait_line.ts";
 
 /** What the net knows of a descriptor. It must not know the owner, which would keep it alive. */
-interface Held {
+export interface Held {
   readonly fd: number;
-  readonly generation: number;
   /** The kernel's number of the socket, in two words: 0 where it gives none. */
   readonly cookieLow: number;
   readonly cookieHigh: number;
   /** What the poller knows of it, once somebody has waited. */
   watch: Watch | undefined;
+  /** The class of the socket whose descriptor it is, once there is one. */
+  kind: SocketClass | undefined;
+  /** Where the socket was made, while leaks are reported. */
+  createdAt: string | undefined;
 }
 
-// The generation of the owner of each number. A number that is closed and given out again has
-// another one.
-const owners = new Map<number, number>();
-let generations = 0;
+/** A class of sockets: its name is what a socket is called. */
+export type SocketClass = { readonly name: string; readonly prototype: object };
+
+// What is held under each number. A number that is closed and given out again has another one.
+const owners = new Map<number, Held>();
+
+/** What has become of the sockets of this thread. The rest is open. */
+export const counters = { opened: 0, adopted: 0, closed: 0, detached: 0, leaked: 0 };
+
+// Whether the environment asks for reports of leaks: looked at with the first socket.
+let reportsLeaks: boolean | undefined;
 
 // Made with the first descriptor: an import pays for nothing that is not used.
 let net: FinalizationRegistry<Held> | undefined;
@@ -47,7 +57,6 @@ const cookieLength = new Uint32Array(new ArrayBuffer(4));
  */
 export class Descriptor {
   #fd: number;
-  readonly #generation: number;
   readonly #held: Held;
 
   /**
@@ -59,12 +68,20 @@ export class Descriptor {
   constructor(result: number, syscall: string) {
     if (result < 0) throw openError(result, syscall);
     this.#fd = result;
-    this.#generation = ++generations;
-    owners.set(result, this.#generation);
     readCookie(result);
     const [cookieLow = 0, cookieHigh = 0] = cookie;
-    const generation = this.#generation;
-    this.#held = { fd: result, generation, cookieLow, cookieHigh, watch: undefined };
+    this.#held = {
+      fd: result,
+      cookieLow,
+      cookieHigh,
+      watch: undefined,
+      kind: undefined,
+      createdAt: undefined,
+    };
+    // The kernel gives out no number that is open: somebody else has closed that one.
+    const gone = owners.get(result);
+    if (gone) count(gone, "closed");
+    owners.set(result, this.#held);
     net ??= new FinalizationRegistry(closeDropped);
     net.register(this, this.#held, this);
     collectWhenMany();
@@ -82,6 +99,14 @@ export class Descriptor {
 
   set watch(watch: Watch) {
     this.#held.watch = watch;
+  }
+
+  /** Says whose descriptor it is, once the socket is made: from now on it is listed. */
+  belongTo(kind: SocketClass, isAdopted: boolean): void {
+    this.#held.kind = kind;
+    counters[isAdopted ? "adopted" : "opened"]++;
+    reportsLeaks ??= process.env["BUN_SOCKETS_LEAKS"] === "1";
+    if (reportsLeaks) this.#held.createdAt = leaks().stackOf(kind);
   }
 
   /** Closes it. Does nothing the second time. Whoever waits for it is told. */
@@ -106,8 +131,9 @@ export class Descriptor {
     if (fd < 0) return -1;
     this.#fd = -1;
     net?.unregister(this);
-    const isOurs = owners.get(fd) === this.#generation;
+    const isOurs = owners.get(fd) === this.#held;
     endWaiting(this.#held, how, isOurs);
+    count(this.#held, isOurs ? how : "closed");
     if (!isOurs) return -1;
     forget(fd);
     return fd;
@@ -126,9 +152,30 @@ export function isOwned(fd: number): boolean {
   return owners.has(fd);
 }
 
+/** What is held for the sockets of this thread that are open, or were dropped. */
+export function* heldSockets(): Iterable<Held> {
+  for (const held of owners.values()) if (held.kind) yield held;
+}
+
+/** Whether a number still means the socket that it did when it got its owner. */
+export function isStill({ fd, cookieLow, cookieHigh }: Held): boolean {
+  return readCookie(fd) && cookie[0] === cookieLow && cookie[1] === cookieHigh;
+}
+
 /** How many descriptors of this thread have an owner, or had one that was dropped. */
 export function ownedCount(): number {
   return owners.size;
+}
+
+// Each socket once, whatever becomes of it in the end.
+function count(held: Held, what: "closed" | "detached" | "leaked"): void {
+  if (!held.kind) return;
+  held.kind = undefined;
+  counters[what]++;
+}
+
+function leaks(): typeof import("./leaks.ts") {
+  return require("./leaks.ts");
 }
 
 function forget(fd: number): void {
@@ -140,10 +187,11 @@ function forget(fd: number): void {
 // closed the number and opened something else under it: the cookie tells, but for a dup(2) of the
 // very same socket, which nothing tells apart.
 function closeDropped(held: Held): void {
-  if (owners.get(held.fd) !== held.generation) return;
+  if (owners.get(held.fd) !== held) return;
   forget(held.fd);
-  const isSocket = readCookie(held.fd);
-  const isOurs = isSocket && cookie[0] === held.cookieLow && cookie[1] === held.cookieHigh;
+  const isOurs = isStill(held);
+  if (isOurs && held.createdAt !== undefined) leaks().report(held);
+  count(held, isOurs ? "leaked" : "closed");
   endWaiting(held, "closed", isOurs);
   if (isOurs) close(held.fd);
 }

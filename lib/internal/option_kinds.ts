@@ -18,6 +18,7 @@ import { systemError } from "../error.ts";
 import type { Option } from "../option.ts";
 import { getsockopt, setsockopt } from "../sys/socket.ts";
 import { describe } from "./arguments.ts";
+import { remedyOf } from "./hints.ts";
 import { type Codec, FLAG, HALVED, SCRATCH_BYTES, scratch, scratchBytes } from "./option_codec.ts";
 
 /** What can be done with an option. */
@@ -199,5 +200,7 @@ const hints: Readonly<Record<number, string>> = {
 
 /** Makes the error of a call about an option. */
 export function optionError(result: number, syscall: string, option: string): Error {
-  return systemError(result, syscall, { option, hint: hints[-result] });
+  const isRefused = result === -EPERM || result === -EACCES;
+  const hint = (isRefused ? remedyOf(option) : undefined) ?? hints[-result];
+  return systemError(result, syscall, { option, hint });
 }

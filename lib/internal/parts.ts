@@ -13,6 +13,7 @@ import {
   AF_INET,
   AF_INET6,
   AF_UNIX,
+  SO_ACCEPTCONN,
   SO_BROADCAST,
   SO_DOMAIN,
   SO_PROTOCOL,
@@ -72,8 +73,12 @@ export interface Parts {
   readonly connected?: boolean;
   /** The address that it is bound to already. */
   readonly bound?: Address | undefined;
+  /** The sockaddr of its peer, where accept4(2) has told it. */
+  readonly peer?: Uint8Array;
   /** Whether others have it too. Default false. */
   readonly shared?: boolean;
+  /** Whether somebody else has opened it. Default false. */
+  readonly adopted?: boolean;
   /** The socket that it is a duplicate of. */
   readonly original?: object;
 }
@@ -254,7 +259,12 @@ export function openPair(options: PairOptions): readonly [Parts, Parts] {
 }
 
 /** Owns the result of accept4(2) on a socket of this kind. */
-export function acceptedParts(result: number, domain: number, type: number): Parts {
+export function acceptedParts(
+  result: number,
+  domain: number,
+  type: number,
+  peer: Uint8Array,
+): Parts {
   const descriptor = new Descriptor(result, "accept4");
   try {
     stamp(descriptor.fd, domain, type);
@@ -262,7 +272,7 @@ export function acceptedParts(result: number, domain: number, type: number): Par
     descriptor.close();
     throw error;
   }
-  return { descriptor, domain, type, protocol: 0 };
+  return { descriptor, domain, type, protocol: 0, connected: true, peer };
 }
 
 /** What a class takes: `adoptParts` refuses everything else. */
@@ -270,6 +280,8 @@ export interface Kind {
   /** As it stands in the error: "a UDP socket". */
   readonly name: string;
   readonly accepts: (domain: number, type: number, protocol: number) => boolean;
+  /** Whether it is one that listens. Undefined where that does not matter. */
+  readonly listens?: boolean;
 }
 
 /**
@@ -287,6 +299,10 @@ export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Part
     throw new TypeError(
       `Cannot adopt descriptor ${fd} as ${kind.name}: it is ${familyOf(domain)} ${typeOf(type)}`,
     );
+  }
+  if (kind?.listens !== undefined && (readInt(fd, SO_ACCEPTCONN) !== 0) !== kind.listens) {
+    const found = kind.listens ? "does not listen" : "listens";
+    throw new TypeError(`Cannot adopt descriptor ${fd} as ${kind.name}: it ${found}`);
   }
   if (own && isOwned(fd)) {
     throw new TypeError(
@@ -308,7 +324,16 @@ export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Part
       else descriptor.close();
       throw error;
     }
-    return { descriptor, domain, type, protocol, connected, bound, shared: true };
+    return {
+      descriptor,
+      domain,
+      type,
+      protocol,
+      connected,
+      bound,
+      shared: true,
+      adopted: true,
+    };
   } catch (error) {
     fcntl(fd, F_SETFL, flags);
     if (own) fcntl(fd, F_SETFD, closeOnExec);

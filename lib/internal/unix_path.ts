@@ -30,7 +30,7 @@ const PATH_BYTES_MAX = sockaddr_un.sun_path.size;
  * @throws {SystemError} `EADDRINUSE` somebody receives there, or the file is no socket's
  */
 export function bindPath(
-  unix: Socket<UnixAddress, UnixAddress>,
+  unix: Pick<Socket<UnixAddress>, "descriptor" | "bind">,
   local: UnixAddress,
   mode: number | undefined,
   removeStale: boolean,

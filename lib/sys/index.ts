@@ -22,6 +22,8 @@ export * from "./mman.ts";
 export * from "./net_if.ts";
 export * from "./netdb.ts";
 export * from "./poll.ts";
+export * from "./sched.ts";
+export * from "./sendfile.ts";
 export * from "./socket.ts";
 export * from "./stat.ts";
 export * from "./stdio.ts";

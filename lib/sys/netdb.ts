@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { ENOENT } from "../../structs/constants/errno.ts";
 import { EAI_SYSTEM } from "../../structs/constants/netdb.ts";
 import { libc, type Memory, negativeErrno } from "../ffi/libc.ts";
 import { byteLengthOf, readText } from "../ffi/memory.ts";
@@ -70,6 +71,36 @@ export function getservbyport(port: number, protocol: Uint8Array | null): number
 }
 
 /**
+ * getservbyname_r(3). Fills `entry`, a `servent`, whose addresses point into `buffer`, which must
+ * not move; `result[0]` is then not 0. Returns 0, also when there is none, or `-errno`: ERANGE when
+ * the buffer is too short.
+ */
+export function getservbyname_r(
+  name: Uint8Array,
+  protocol: Uint8Array | null,
+  entry: ArrayBufferView,
+  buffer: Uint8Array,
+  result: BigUint64Array,
+): number {
+  return notNegated(
+    libc.getservbyname_r(name, protocol, entry, buffer, byteLengthOf(buffer), result),
+  );
+}
+
+/** getservbyport_r(3). `port` is in network byte order. Otherwise as getservbyname_r(). */
+export function getservbyport_r(
+  port: number,
+  protocol: Uint8Array | null,
+  entry: ArrayBufferView,
+  buffer: Uint8Array,
+  result: BigUint64Array,
+): number {
+  return notNegated(
+    libc.getservbyport_r(port, protocol, entry, buffer, byteLengthOf(buffer), result),
+  );
+}
+
+/**
  * getprotobyname(3). `name` ends with a NUL. Returns the address of a `protoent`, which the next
  * such call overwrites, or 0.
  */
@@ -86,6 +117,11 @@ export function getprotobynumber(protocol: number): number {
 // EAI errors are negative.
 function orSystemErrno(result: number): number {
   return result === EAI_SYSTEM ? -negativeErrno() : result;
+}
+
+// These return the errno itself. musl says ENOENT where glibc gives no entry.
+function notNegated(errno: number): number {
+  return errno === ENOENT ? 0 : -errno;
 }
 
 // An address of user space always fits a double.

@@ -1,6 +1,11 @@
 import { libc, orErrno } from "../ffi/libc.ts";
 import { byteLengthOf } from "../ffi/memory.ts";
 
+/** pipe2(2). Fills `pair` with the reading and the writing end. Returns 0, or `-errno`. */
+export function pipe2(pair: Int32Array, flags: number): number {
+  return orErrno(libc.pipe2(pair, flags));
+}
+
 /** dup(2). The duplicate is inherited across execve(2). Returns it, or `-errno`. */
 export function dup(fd: number): number {
   return orErrno(libc.dup(fd));
@@ -43,4 +48,9 @@ export function unlink(path: Uint8Array): number {
  */
 export function gethostname(name: Uint8Array): number {
   return orErrno(libc.gethostname(name, byteLengthOf(name)));
+}
+
+/** sethostname(2). `name` needs no NUL. Takes CAP_SYS_ADMIN. Returns 0, or `-errno`. */
+export function sethostname(name: Uint8Array): number {
+  return orErrno(libc.sethostname(name, byteLengthOf(name)));
 }

@@ -51,6 +51,12 @@ export const DN_MULTISHOT = 0x80000000;
 export const F_SETPIPE_SZ = 1031;
 export const F_GETPIPE_SZ = 1032;
 
+// How splice(2) and tee(2) move.
+export const SPLICE_F_MOVE = 1;
+export const SPLICE_F_NONBLOCK = 2;
+export const SPLICE_F_MORE = 4;
+export const SPLICE_F_GIFT = 8;
+
 // Seals of a memory file. See fcntl(2).
 export const F_ADD_SEALS = 1033;
 export const F_GET_SEALS = 1034;

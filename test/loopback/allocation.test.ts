@@ -128,7 +128,7 @@ async function measure(
 ): Promise<{ bytes: number; touched: boolean }> {
   const child = Bun.spawn([process.execPath, "-e", makeScript(loop)], {
     cwd: `${import.meta.dir}/../..`,
-    env: { ...process.env, ...environment },
+    env: { ...process.env, BUN_SOCKETS_LEAKS: "", ...environment },
     stderr: "inherit",
   });
   const output = await child.stdout.text();

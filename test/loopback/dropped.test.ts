@@ -40,7 +40,8 @@ function inChild(script: string): unknown {
     ["sh", "-c", `ulimit -n ${DESCRIPTORS}; exec "$@"`, "sh", process.execPath, "-e"].concat(
       prelude + script,
     ),
-    { timeout: 60_000 },
+    // Each would be reported.
+    { env: { ...process.env, BUN_SOCKETS_LEAKS: "" }, timeout: 60_000 },
   );
   expect({ exitCode: child.exitCode, errors: child.stderr.toString() }).toEqual({
     exitCode: 0,

@@ -308,8 +308,14 @@ async function inChild(
   prefix: readonly string[] = [],
 ): Promise<Child> {
   const child = Bun.spawn([...prefix, process.execPath, "-e", script], {
-    // Those of this process must not say it.
-    env: { ...process.env, BUN_SOCKETS_RINGER: "", BUN_SOCKETS_DOORBELL: "", ...env },
+    // Those of this process must not say it; and sockets are left to the end of the process.
+    env: {
+      ...process.env,
+      BUN_SOCKETS_RINGER: "",
+      BUN_SOCKETS_DOORBELL: "",
+      BUN_SOCKETS_LEAKS: "",
+      ...env,
+    },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: CHILD_MS_MAX,
     killSignal: "SIGKILL",

@@ -132,6 +132,11 @@ const SHARED_INITIALIZERS: Readonly<Record<string, readonly string[]>> = {
   io_uring_sqe: ["__pad2"],
 };
 
+// How many bit-fields follow a member: C does not tell where one lies.
+const BIT_FIELDS: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  tcp_info: { tcpi_options: 4 },
+};
+
 /** The lines that every C file about a header begins with. */
 export function preamble(header: string): string {
   // glibc defines __attribute__ away, and with it `packed`, for compilers that it does not know:
@@ -155,7 +160,9 @@ export function proof({ header, facts, struct: declared }: Subject): string {
 
 function initializers({ tag, members }: StructInfo): string {
   const own = members.filter(({ name }) => !SHARED_INITIALIZERS[tag]?.includes(name));
-  return own.map(() => "{0}").join(", ");
+  return own
+    .flatMap(({ name }) => new Array<string>(1 + (BIT_FIELDS[tag]?.[name] ?? 0)).fill("{0}"))
+    .join(", ");
 }
 
 /** Compiles a C file, for its errors only: none is the empty string. */

@@ -5,9 +5,10 @@
  * @module
  */
 import { expect } from "bun:test";
-import { lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Talker } from "./talker.ts";
 
 const ROOT = `${import.meta.dir}/../..`;
 
@@ -93,6 +94,25 @@ export async function udp_echo(): Promise<void> {
   }
   expect(await example.stop()).toBe(0);
   expect(await example.line()).toBe("echoed 3 datagrams");
+}
+
+/** examples/tiny_http.ts tells curl what it asked, over TCP and over a Unix path. */
+export async function tiny_http(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "bun-sockets-http-"));
+  try {
+    for (const where of ["127.0.0.1:0", join(folder, "tiny.sock")]) {
+      using example = await Example.start("tiny_http.ts", where);
+      const isPath = where.startsWith("/");
+      const how = isPath ? ["--unix-socket", where] : [];
+      const host = isPath ? "localhost" : example.address;
+      const command = ["curl", "-sS", ...how, "--data", "hello", `http://${host}/some/path`];
+      const curl = Bun.spawnSync(command, { stderr: "inherit" });
+      expect(curl.stdout.toString()).toBe("POST /some/path\nhello");
+      expect(await example.stop()).toBe(0);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** examples/udp_workers.ts gives each of many senders to one of four Workers, and counts them. */
@@ -296,6 +316,41 @@ async function compareNotifications(name: string): Promise<void> {
   } finally {
     receiver.kill();
   }
+}
+
+/** examples/unix_echo_quit.ts answers clients, one after the other, until one of them says "quit". */
+export async function unix_echo_quit(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "bun-sockets-echo-"));
+  try {
+    const path = join(folder, "server_socket");
+    await using server = new Talker("examples/unix_echo_quit.ts", "server", path);
+    expect(await server.line()).toBe(`server listening at '${path}'`);
+    await using client = new Talker("examples/unix_echo_quit.ts", "client", path);
+    for (const line of ["1+1", "foo bar", "quit"]) {
+      expect(await client.through("> ")).toBe("client> ");
+      await client.type(line);
+      expect(await server.line()).toBe(`server> ${line}`);
+    }
+    expect(await client.end()).toEqual({ rest: "client is exiting\n", code: 0 });
+    expect(await server.end()).toEqual({ rest: "server is exiting\n", code: 0 });
+    expect(readdirSync(folder)).toEqual([]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** examples/tcp_lines.ts prints what its client is told, until the client's input ends. */
+export async function tcp_lines(): Promise<void> {
+  await using server = new Talker("examples/tcp_lines.ts", "server", "localhost:0");
+  const address = (await server.line()).replace(/^listening on /, "");
+  await using client = new Talker("examples/tcp_lines.ts", "client", address);
+  for (const line of ["hello", "grüße", "x".repeat(100)]) {
+    await client.type(line);
+    expect(await server.line()).toBe(line);
+  }
+  await client.endInput();
+  expect(await client.end()).toEqual({ rest: "", code: 0 });
+  expect(await server.end()).toEqual({ rest: "", code: 0 });
 }
 
 function runNotifier(command: readonly string[], name: string | undefined) {

@@ -1,7 +1,7 @@
-import { expect, spyOn, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { ClosedError, SystemError, TimeoutError } from "../../lib/error.ts";
 import type { Memory } from "../../lib/ffi/libc.ts";
-import { deadlineAfter, mayBeReady, waitUntil } from "../../lib/internal/deadline.ts";
+import { deadlineAfter, mayBeReady, Patience, waitUntil } from "../../lib/internal/deadline.ts";
 import { close, send, socketpair } from "../../lib/sys/index.ts";
 import { EBADF, EINTR, EINVAL } from "../../structs/constants/errno.ts";
 import { POLLERR, POLLIN, POLLOUT } from "../../structs/constants/poll.ts";
@@ -188,4 +188,32 @@ test("mayBeReady() is false for what was not asked, and true where poll(2) canno
   using poll = fakePoll([() => failWith(EINVAL)]);
   expect(mayBeReady(pair.near, POLLIN)).toBe(true);
   expect(poll.asked).toEqual([{ fd: pair.near, events: POLLIN, count: 1, timeoutMs: 0 }]);
+});
+
+describe("Patience", () => {
+  test("is worth while at first, and seldom after it has not paid", () => {
+    const patience = new Patience();
+    let asked = 0;
+    while (patience.isWorthwhile && asked < 100) {
+      patience.learn(false);
+      asked++;
+    }
+    expect(asked).toBeWithin(1, 10);
+    const more = Array.from({ length: 640 }, () => patience.isWorthwhile);
+    expect(more.filter(Boolean)).toHaveLength(10);
+  });
+
+  test("comes back as soon as it pays, and forgets no sooner than it learned", () => {
+    const patience = new Patience();
+    for (let i = 0; i < 100; i++) patience.learn(false);
+    patience.learn(true);
+    expect(patience.isWorthwhile).toBe(true);
+    patience.learn(false);
+    expect(patience.isWorthwhile).toBe(false);
+    for (let i = 0; i < 100; i++) patience.learn(true);
+    for (let i = 0; i < 7; i++) patience.learn(false);
+    expect(patience.isWorthwhile).toBe(true);
+    for (let i = 0; i < 10; i++) patience.learn(false);
+    expect(patience.isWorthwhile).toBe(false);
+  });
 });
