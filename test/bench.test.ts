@@ -19,9 +19,11 @@ const KEYS = [
 ];
 // What a line about an echo says besides.
 const ECHO_KEYS = [
-  ...["ours", "to_c", "to_bun_udp", "cpu_ns", "client_cpu_ns", "p50_us", "p90_us", "p99_us"],
+  ...["ours", "to_c", "to_bun", "cpu_ns", "client_cpu_ns", "p50_us", "p90_us", "p99_us"],
   ...["mean_us", "max_us", "rtt_per_s", "wakeups"],
 ];
+// And what one about a stream says.
+const STREAM_KEYS = ["ours", "mb_s", "mb_s_min", "mb_s_max", "speed_to_c", "calls_per_mib"];
 const TEXTS = ["bench", "case", "peer", "ours"];
 // What a benchmark of something other than datagrams has no value for.
 const NULLABLE = ["bytes", "batch", "send_ns", "receive_ns", "lost"];
@@ -91,6 +93,7 @@ const ECHO = {
   waiting: ["promise", "batches", "handler", "sync"],
 };
 const ONE_CORE = [...ECHO.waiting, "c", ...ECHO.events];
+const STREAMS = ["promise", "sync", "c", "bun", "node"];
 const TWO_CORES = [...ECHO.waiting, "busy", "c", "c-spin", ...ECHO.events];
 
 // Every benchmark has a row: what it needs, and what it is to print.
@@ -119,6 +122,16 @@ const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: strin
     needs: [],
     check: (file) => runJson(file, { peers: ["bun-sockets", "empty"] }),
   },
+  "tcp_throughput.ts": {
+    needs: ["gcc", "node"],
+    check: (file) => {
+      const lines = readLines(run(file, "--quick", "--json"), [...KEYS, ...STREAM_KEYS]);
+      const found = lines.map(({ peer, bytes }) => `${peer} ${bytes}`);
+      const peers = ["promise", "sync", "c", "bun", "node"];
+      const expected = [65536, 1024].flatMap((bytes) => peers.map((peer) => `${peer} ${bytes}`));
+      expect(found).toEqual(expected);
+    },
+  },
   "throughput.ts": {
     needs: ["gcc"],
     check: (file) => {
@@ -129,6 +142,15 @@ const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: strin
   "udp_batch.ts": { needs: ["gcc", "node"], check: (file) => runJson(file, UDP) },
   "udp_single.ts": { needs: ["gcc", "node"], check: (file) => runJson(file, UDP) },
   "unix_datagram.ts": { needs: ["gcc"], check: (file) => runJson(file, UNIX) },
+  "unix_latency.ts": {
+    needs: ["gcc", "node"],
+    check: (file) =>
+      runEchoes(file, {
+        "tight, one core": STREAMS,
+        "paced, one core": STREAMS,
+        ...(cores > 1 && { "tight, two cores": STREAMS }),
+      }),
+  },
 };
 
 describe("benchmarks", () => {

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Counts, Peer } from "../support.ts";
+import { readLines } from "./programs.ts";
 
 /** A peer that runs in a process of its own: a line of JSON for each round, both ways. */
 function child(name: string, command: readonly string[], batch: number, bytes: number): Peer {
@@ -25,17 +26,6 @@ function child(name: string, command: readonly string[], batch: number, bytes: n
 function start(command: string[]) {
   const process = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
   return { process, lines: readLines(process.stdout) };
-}
-
-async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string, void> {
-  const decoder = new TextDecoder();
-  let text = "";
-  for await (const chunk of stream) {
-    text += decoder.decode(chunk, { stream: true });
-    const lines = text.split("\n");
-    text = lines.pop() ?? "";
-    yield* lines;
-  }
 }
 
 const file = (name: string) => join(import.meta.dir, name);

@@ -1,4 +1,4 @@
-// What async_latency.ts and echo_server.ts share: servers that are processes of their own, a client
+// What async_latency.ts, echo_server.ts and unix_latency.ts share: servers that are processes of their own, a client
 // in C, rounds in which the servers take turns, and what is made of the rounds.
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -6,6 +6,7 @@ import { join } from "node:path";
 import CliTable from "cli-table3";
 import { max, mean, median, quantileSorted } from "simple-statistics";
 import { GROUP, type Line, noise, type Options, spread, startProgress } from "../support.ts";
+import { compile } from "./programs.ts";
 
 /** A server that sends back what it gets. */
 export interface Server {
@@ -38,9 +39,9 @@ export interface Load {
 export interface EchoLine extends Line {
   /** Which of ours is divided by this peer in `ratio`. */
   readonly ours: string;
-  /** This peer divided by C and by `Bun.udpSocket`. */
+  /** This peer divided by C, and by Bun's own: `Bun.udpSocket` or `Bun.listen`. */
   readonly to_c: number | null;
-  readonly to_bun_udp: number | null;
+  readonly to_bun: number | null;
   /** CPU time of the server, and of the client, for one echo. */
   readonly cpu_ns: number;
   readonly client_cpu_ns: number;
@@ -70,6 +71,8 @@ const file = (name: string) => join(import.meta.dir, name);
 export const cores = availableParallelism();
 
 interface Programs {
+  /** For the sockets of servers that have a path. */
+  readonly folder: string;
   readonly pinned: string;
   readonly client: string;
   readonly server: string;
@@ -78,17 +81,12 @@ interface Programs {
 /** Compiles the programs in C, and runs what needs them. */
 async function withPrograms(run: (programs: Programs) => Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "bun-sockets-bench-"));
-  const compile = (name: string) => {
-    const output = join(folder, name);
-    const gcc = Bun.spawnSync(["gcc", "-O2", "-o", output, file(`${name}.c`)]);
-    if (!gcc.success) throw new Error(`gcc failed: ${gcc.stderr}`);
-    return output;
-  };
   try {
     await run({
-      pinned: compile("pinned"),
-      client: compile("echo_client"),
-      server: compile("echo_server"),
+      folder,
+      pinned: compile(folder, "pinned"),
+      client: compile(folder, "echo_client"),
+      server: compile(folder, "echo_server"),
     });
   } finally {
     rmSync(folder, { recursive: true });
@@ -110,6 +108,27 @@ export function eventServers(ours: string): Server[] {
   return [
     { peer: "bun-udp", command: () => [bun, file("echo_bun_udp.ts")], ours },
     { peer: "node-dgram", command: () => [bun, file("echo_dgram.mjs")], ours },
+    ...inNode,
+  ];
+}
+
+/** Servers of Unix streams: ours in two forms, and the others. */
+export function unixServers(): Server[] {
+  const bun = process.execPath;
+  const node = Bun.which("node");
+  let started = 0;
+  // Each time another path: the file of one that was killed stays.
+  const on = (peer: string, ours: string, command: (programs: Programs) => string[]): Server => ({
+    peer,
+    ours,
+    command: (programs) => [...command(programs), join(programs.folder, `${++started}.sock`)],
+  });
+  const inNode = node ? [on("node", "promise", () => [node, file("echo_unix_node.mjs")])] : [];
+  return [
+    on("promise", "promise", () => [bun, file("echo_unix_bun_sockets.ts"), "promise"]),
+    on("sync", "sync", () => [bun, file("echo_unix_bun_sockets.ts"), "sync"]),
+    on("c", "sync", ({ server }) => [server, "stream"]),
+    on("bun", "promise", () => [bun, file("echo_unix_bun.ts")]),
     ...inNode,
   ];
 }
@@ -157,8 +176,8 @@ async function start(programs: Programs, server: Server, options: Options) {
   const running = Bun.spawn(command, { env, stdin: "ignore", stdout: "pipe", stderr: "inherit" });
   const { value } = await running.stdout.getReader().read();
   if (value === undefined) throw new Error(`${server.peer} ended with ${await running.exited}`);
-  const { port } = JSON.parse(new TextDecoder().decode(value)) as { port: number };
-  return { server, running, port, rounds: [] as Round[] };
+  const said = JSON.parse(new TextDecoder().decode(value)) as { port?: number; path?: string };
+  return { server, running, address: said.port ?? said.path ?? "", rounds: [] as Round[] };
 }
 
 type Running = Awaited<ReturnType<typeof start>>;
@@ -166,12 +185,12 @@ type Running = Awaited<ReturnType<typeof start>>;
 async function runRound(
   { pinned, client }: Programs,
   { kind, oneCore, pauseUs }: Load,
-  { server, running, port }: Running,
+  { server, running, address }: Running,
   warmUp: number,
   echoes: number,
 ): Promise<Round> {
   const core = oneCore ? LAST_CORE : FIRST_CORE;
-  const values = [port, warmUp, echoes, pauseUs].map(String);
+  const values = [address, warmUp, echoes, pauseUs].map(String);
   running.kill("SIGCONT");
   const asking = Bun.spawn([pinned, core, client, kind, ...values], { stderr: "pipe" });
   const [output, errors, code] = await Promise.all([
@@ -261,7 +280,7 @@ function summarize(load: Load, { server, rounds }: Running, all: readonly Runnin
     rounds: rounds.length,
     ours: server.ours,
     to_c: to("c"),
-    to_bun_udp: to("bun-udp"),
+    to_bun: to("bun-udp") ?? to("bun"),
     cpu_ns: middle("cpuNs", 0),
     client_cpu_ns: middle("clientCpuNs", 0),
     p50_us: middle("p50Ns", 2, 1e-3),
@@ -332,7 +351,7 @@ function printTable(lines: readonly EchoLine[]): void {
     "CPU ns": ({ cpu_ns }) => cpu_ns,
     "wake-ups": ({ wakeups }) => wakeups,
     "÷ c": ({ to_c }) => to_c ?? "",
-    "÷ bun-udp": ({ to_bun_udp }) => to_bun_udp ?? "",
+    "÷ bun": ({ to_bun }) => to_bun ?? "",
     spread: ({ ns, ns_min, ns_max }) => `${Math.round((100 * (ns_max - ns_min)) / ns)} %`,
     lost: ({ lost }) => lost ?? "",
   };

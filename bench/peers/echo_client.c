@@ -1,5 +1,5 @@
-// echo_client latency|load PORT WARM_UP COUNT PAUSE_US: asks a server on loopback for echoes, checks
-// each, and prints what they took as a line of JSON: the time of each round trip, the whole time,
+// echo_client latency|load PORT WARM_UP COUNT PAUSE_US: asks a server on loopback for echoes, by UDP,
+// or on a Unix stream when PORT is the path of one; checks each, and prints what they took as a line of JSON: the time of each round trip, the whole time,
 // its own CPU time, how many datagrams were lost, and what the server said before and after.
 //
 // latency has one datagram on its way and sleeps between two round trips, when it is told to; load
@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 
 enum { BYTES = 64, WINDOW = 32, LOST_MS = 200, MARK_TRIES = 50, TEXT = 256 };
@@ -41,11 +42,15 @@ static void fail(const char *reason) {
   exit(1);
 }
 
-static int connect_to(int port) {
-  int fd = socket(AF_INET, SOCK_DGRAM, 0);
-  struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-  server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(fd, (struct sockaddr *)&server, sizeof server) < 0) fail("connect");
+static int connect_to(const char *address) {
+  int is_path = address[0] == '/';
+  int fd = is_path ? socket(AF_UNIX, SOCK_STREAM, 0) : socket(AF_INET, SOCK_DGRAM, 0);
+  struct sockaddr_un path = {.sun_family = AF_UNIX};
+  strncpy(path.sun_path, address, sizeof path.sun_path - 1);
+  struct sockaddr_in port = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(address))};
+  port.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  struct sockaddr *server = is_path ? (struct sockaddr *)&path : (struct sockaddr *)&port;
+  if (connect(fd, server, is_path ? sizeof path : sizeof port) < 0) fail("connect");
   struct timeval limit = {0, LOST_MS * 1000};
   if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0) fail("SO_RCVTIMEO");
   return fd;
@@ -173,7 +178,7 @@ static void prepare_load(void) {
 int main(int values, char **value) {
   if (values != 6) return 2;
   int load = strcmp(value[1], "load") == 0;
-  int fd = connect_to(atoi(value[2]));
+  int fd = connect_to(value[2]);
   long warm_up = atol(value[3]), count = atol(value[4]);
   struct timespec pause = {0, atol(value[5]) * 1000};
   char before[TEXT], after[TEXT];

@@ -1,5 +1,5 @@
-// echo_server single|spin|batch: sends every datagram back to whoever sent it. A datagram of one
-// byte asks what the server has used until now, and the answer is a line of JSON.
+// echo_server single|spin|batch: sends every datagram back to whoever sent it; echo_server stream
+// PATH does so with what comes on a Unix stream, one connection after another. One byte alone asks what the server has used until now, and the answer is a line of JSON.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 enum { SLOTS = 64, SLOT = 2048 };
 
@@ -77,8 +79,30 @@ static void serve_batch(int fd) {
   }
 }
 
+static int serve_streams(const char *path) {
+  static unsigned char buffer[SLOT];
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0) return perror("bind"), 1;
+  if (listen(listener, 8) < 0) return perror("listen"), 1;
+  printf("{\"path\":\"%s\"}\n", path);
+  fflush(stdout);
+  for (;;) {
+    int fd = accept(listener, NULL, NULL);
+    if (fd < 0) return perror("accept"), 1;
+    ssize_t length;
+    while ((length = recv(fd, buffer, SLOT, 0)) > 0) {
+      if (length == 1) answer_mark(fd, NULL, 0);
+      else send(fd, buffer, (size_t)length, MSG_NOSIGNAL);
+    }
+    close(fd);
+  }
+}
+
 int main(int count, char **values) {
   const char *form = count > 1 ? values[1] : "";
+  if (count > 2 && strcmp(form, "stream") == 0) return serve_streams(values[2]);
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t length = sizeof address;
   int fd = socket(AF_INET, SOCK_DGRAM, 0);
