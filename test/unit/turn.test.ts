@@ -52,13 +52,13 @@ test("the budget is 1 ms", async () => {
   expect(turn.turnBudgetMs).toBe(1);
 });
 
-test("hasTime() is true for half to the whole of the budget in one turn, and then no more", async () => {
+test("hasTime() is true for one to two thirds of the budget in one turn, and then no more", async () => {
   const turn = await freshModule();
   using loop = new FakeLoop();
   turn.beginTurn();
   const lasted = timeUntilSpent(turn, loop, 0.01, 100);
-  expect(lasted).toBeGreaterThan(0.49);
-  expect(lasted).toBeLessThan(1.03);
+  expect(lasted).toBeGreaterThan(0.34);
+  expect(lasted).toBeLessThan(0.73);
   loop.now += 50;
   expect([turn.hasTime(), turn.hasTime()]).toEqual([false, false]);
 });
@@ -68,8 +68,8 @@ test("hasTime() is true again in the next turn, with a whole budget", async () =
   using loop = new FakeLoop();
   for (let turns = 0; turns < 5; turns++) {
     const lasted = timeUntilSpent(turn, loop, 0.01, 100);
-    expect(lasted).toBeGreaterThan(0.49);
-    expect(lasted).toBeLessThan(1.03);
+    expect(lasted).toBeGreaterThan(0.34);
+    expect(lasted).toBeLessThan(0.73);
     loop.nextTurn();
   }
 });
@@ -80,18 +80,18 @@ test("the first call after a long silence has time: nobody said where the turn b
   turn.beginTurn();
   loop.now += 60_000;
   expect(turn.hasTime()).toBe(true);
-  loop.now += 0.4;
+  loop.now += 0.3;
   expect(turn.hasTime()).toBe(true);
-  loop.now += 0.2;
+  loop.now += 0.1;
   expect(turn.hasTime()).toBe(false);
 });
 
-test("hasTime() asks for one immediate a turn, and for none while less than half is spent", async () => {
+test("hasTime() asks for one immediate a turn, and for none while less than a third is spent", async () => {
   const turn = await freshModule();
   using loop = new FakeLoop();
   turn.beginTurn();
   for (let i = 0; i < 1000; i++) turn.hasTime();
-  loop.now += 0.49;
+  loop.now += 0.34;
   turn.hasTime();
   expect(loop.immediates).toHaveLength(0);
   loop.now += 0.02;
@@ -252,7 +252,7 @@ test("work that throws does not stop the turns after it", async () => {
   expect(works).toBe(2);
 });
 
-test("in whatever order it is asked, a turn has time for half the budget, and half once it was asked", () => {
+test("in whatever order it is asked, a turn has time for a third of the budget, and a third once it was asked", () => {
   type Step = { readonly do: "ask" | "begin" | "continue" | "turn"; readonly ms: number };
   const step: fc.Arbitrary<Step> = fc.record({
     do: fc.constantFrom("ask", "ask", "ask", "ask", "begin", "continue", "turn"),
@@ -270,13 +270,13 @@ test("in whatever order it is asked, a turn has time for half the budget, and ha
         turn.onNextTurn(() => works++);
         let isContinued = false;
         let began = Number.NEGATIVE_INFINITY;
-        // The first question of the turn that came after the first half.
+        // The first question of the turn that came after the first third.
         let late: number | undefined;
         for (const { do: what, ms } of steps) {
           loop.now += ms;
           if (what === "ask") {
-            const isEarly = loop.now - began < budgetMs / 2;
-            const expected = isEarly || late === undefined || loop.now - late < budgetMs / 2;
+            const isEarly = loop.now - began < budgetMs * 0.35;
+            const expected = isEarly || late === undefined || loop.now - late < budgetMs * 0.35;
             expect(turn.hasTime()).toBe(expected);
             if (!isEarly) {
               late ??= loop.now;
