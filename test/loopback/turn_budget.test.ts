@@ -21,8 +21,11 @@ const QUIET_MIN = 10;
 
 const DURATION_MS = 1000;
 const STARVED_MS = 250;
-/** What others may have of our core before a measurement counts as disturbed. */
-const FOREIGN_PART_MAX = 0.1;
+/**
+ * What others may have of our core before a measurement counts as disturbed: a slice of theirs is some
+ * 3 ms, and 10 of them in a second make one tick of a hundred late.
+ */
+const FOREIGN_PART_MAX = 0.03;
 const DISTURBED_MAX = 5;
 const FAILED_MAX = 2;
 const LIMIT_MS = 120_000;
