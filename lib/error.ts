@@ -171,9 +171,11 @@ export class ConnectError extends AggregateError {
 
   /** @param attempts at least one */
   constructor(attempts: readonly ConnectAttempt[], host: string, service: string | number) {
-    const told = attempts.map(({ address, error }) => `${address} ${error.code}`).join(", ");
+    const told = attempts
+      .map((attempt) => `${attempt?.address} ${attempt?.error?.code}`)
+      .join(", ");
     const where = JSON.stringify(`${host}:${service}`).slice(1, -1);
-    const errors = attempts.map(({ error }) => error);
+    const errors = attempts.map((attempt) => attempt?.error);
     super(errors, `Cannot connect to ${where}: ${told}`);
     const [first] = errors;
     this.code = first?.code ?? "";
@@ -220,7 +222,7 @@ export class ResolutionError extends Error {
    * "EAI_FAMILY", "EAI_SYSTEM" (see errno).
    */
   readonly code: string;
-  /** The C call that failed: "getaddrinfo" or "getnameinfo". */
+  /** The C call that failed: "getaddrinfo", "getnameinfo", "gethostbyname2_r", "gethostbyaddr_r". */
   readonly syscall: string;
   /** The errno of an EAI_SYSTEM, as a negative number. Not there with every other code. */
   declare readonly errno?: number;

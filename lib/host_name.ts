@@ -1,8 +1,8 @@
 import { HOST_NAME_MAX } from "../structs/constants/limits.ts";
 import { check } from "./error.ts";
 import { requireText } from "./internal/sockaddr.ts";
-import { type ResolveOptions, resolve } from "./resolve.ts";
-import type { CancelOptions } from "./socket.ts";
+import { type ResolveOptions, resolve, resolveSync } from "./resolve.ts";
+import type { CancelOptions, TimeoutOptions } from "./socket.ts";
 import { gethostname, sethostname } from "./sys/unistd.ts";
 
 /**
@@ -62,5 +62,21 @@ export async function fullHostName(
   const { signal, timeoutMs } = options;
   const hints: ResolveOptions = { type: "stream", canonicalName: true, signal, timeoutMs };
   const [first] = await resolve(host, undefined, hints);
+  return first?.canonicalName ?? host;
+}
+
+/**
+ * `fullHostName`, blocking the thread, as `resolveSync` does.
+ *
+ * @param host Default: this machine
+ * @throws as resolve
+ * @see {@link https://man7.org/linux/man-pages/man1/hostname.1.html | hostname(1), under --fqdn}
+ */
+export function fullHostNameSync(
+  host: string = hostName(),
+  { timeoutMs }: TimeoutOptions = {},
+): string {
+  const hints = { type: "stream", canonicalName: true, timeoutMs } as const;
+  const [first] = resolveSync(host, undefined, hints);
   return first?.canonicalName ?? host;
 }

@@ -43,7 +43,17 @@ export {
   type SystemErrorDetails,
   TimeoutError,
 } from "./error.ts";
-export { fullHostName, hostName, setHostName } from "./host_name.ts";
+export { fullHostName, fullHostNameSync, hostName, setHostName } from "./host_name.ts";
+export {
+  type HostEntry,
+  type HostHints,
+  type HostOptions,
+  type HostSyncOptions,
+  hostByAddress,
+  hostByAddressSync,
+  hostByName,
+  hostByNameSync,
+} from "./hosts.ts";
 export {
   type Interface,
   type InterfaceAddress,

@@ -374,7 +374,8 @@ function textOf(bytes: Uint8Array): string {
   return bytes.length === QUAD_BYTES ? formatInet4(bytes, 0) : formatInet6(bytes, 0);
 }
 
-function toAnyAddress(value: AddressLike): InetAddress {
+/** An address, or of its text, which may have a port. */
+export function toAnyAddress(value: AddressLike): InetAddress {
   return (typeof value === "string" && addressWithoutPort(value)) || toInetAddress(value);
 }
 

@@ -1,6 +1,6 @@
-import { EAGAIN, EINTR, EINVAL } from "../structs/constants/errno.ts";
+import { EAGAIN, EINTR, EINVAL, ENOTCONN } from "../structs/constants/errno.ts";
 import { F_DUPFD_CLOEXEC } from "../structs/constants/fcntl.ts";
-import { POLLPRI, POLLRDHUP } from "../structs/constants/poll.ts";
+import { POLLHUP, POLLPRI, POLLRDHUP } from "../structs/constants/poll.ts";
 import { EPOLLIN, EPOLLOUT } from "../structs/constants/sys_epoll.ts";
 import {
   MSG_CONFIRM,
@@ -505,7 +505,10 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
       const hint = "Urgent data stays in the stream: SocketOption.oobInline is on. See atMark";
       throw streamError(this.#stream, -EINVAL, "recv", { hint });
     }
-    return mayBeReady(descriptor.fd, POLLRDHUP) ? ENDED : undefined;
+    if (mayBeReady(descriptor.fd, POLLRDHUP)) return ENDED;
+    // One that was never connected hangs up and has no end.
+    if (mayBeReady(descriptor.fd, POLLHUP)) throw streamError(this.#stream, -ENOTCONN, "recv");
+    return undefined;
   }
 
   /**
@@ -635,9 +638,8 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
   }
 
   override detach(): number {
-    const descriptor = super.detach();
     this.#closeUrgentWaits();
-    return descriptor;
+    return super.detach();
   }
 
   override close(): void {

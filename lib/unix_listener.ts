@@ -205,9 +205,8 @@ export class UnixListener<Connection extends Connected = UnixSocket> extends Lis
 
   /** Gives the descriptor away, and the file with it: see `Socket.detach`. */
   override detach(): number {
-    const descriptor = super.detach();
     this.#ownPath = undefined;
-    return descriptor;
+    return super.detach();
   }
 }
 

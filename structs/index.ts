@@ -10,6 +10,7 @@ export * from "./constants/index.ts";
 export * from "./epoll_event.ts";
 export * from "./group_req.ts";
 export * from "./group_source_req.ts";
+export * from "./hostent.ts";
 export * from "./if_nameindex.ts";
 export * from "./ifaddrs.ts";
 export * from "./ifmap.ts";

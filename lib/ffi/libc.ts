@@ -154,6 +154,18 @@ const prototypes = {
   // int getnameinfo(const struct sockaddr *addr, socklen_t addrlen, char *host, socklen_t hostlen,
   //                 char *serv, socklen_t servlen, int flags);
   getnameinfo: { args: ["ptr", "u32", "ptr", "u32", "ptr", "u32", "i32"], returns: "i32" },
+  // int gethostbyname2_r(const char *name, int af, struct hostent *ret, char *buf, size_t buflen,
+  //                      struct hostent **result, int *h_errnop);
+  gethostbyname2_r: {
+    args: ["ptr", "i32", "ptr", "ptr", "usize", "ptr", "ptr"],
+    returns: "i32",
+  },
+  // int gethostbyaddr_r(const void *addr, socklen_t len, int type, struct hostent *ret, char *buf,
+  //                     size_t buflen, struct hostent **result, int *h_errnop);
+  gethostbyaddr_r: {
+    args: ["ptr", "u32", "i32", "ptr", "ptr", "usize", "ptr", "ptr"],
+    returns: "i32",
+  },
   // struct servent *getservbyname(const char *name, const char *proto);
   getservbyname: { args: ["ptr", "ptr"], returns: "ptr" },
   // struct servent *getservbyport(int port, const char *proto);

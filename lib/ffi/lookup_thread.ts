@@ -12,7 +12,7 @@ import { ffi, libc } from "./libc.ts";
 import { readMemory } from "./memory.ts";
 
 /** What a thread can be asked for: blocking calls of libc that are safe on any thread. */
-export type LookupCall = "getaddrinfo" | "getnameinfo";
+export type LookupCall = "getaddrinfo" | "getnameinfo" | "gethostbyname2_r" | "gethostbyaddr_r";
 
 /**
  * An argument of the call: a number; memory that is copied in and out; or the place of a pointer to
@@ -30,6 +30,8 @@ export interface LookupResult {
   readonly list: number;
   /** The memory of each argument as it is now; undefined for numbers. */
   readonly memory: readonly (Uint8Array | undefined)[];
+  /** Where that memory was, for pointers into it; 0 for numbers. It is not there any more. */
+  readonly places: readonly number[];
 }
 
 /** A running thread, or one that is done. */
@@ -62,8 +64,9 @@ const ERRNO_OFFSET = RESULT_OFFSET + 4;
 const DONE_OFFSET = ERRNO_OFFSET + 4;
 const BELL_OFFSET = DONE_OFFSET + 4;
 const NAME_OFFSET = BELL_OFFSET + 4;
+const SIZE_OFFSET = NAME_OFFSET + 16;
 const MEMORY_OFFSET = 128;
-const STATE_BYTES = 8192;
+const STATE_BYTES_MIN = 8192;
 
 const FUNCTIONS = [
   "__errno_location",
@@ -108,6 +111,7 @@ struct state {
   volatile int done;
   int bell_fd;
   char name[16];
+  size_t size;
   int process_id, thread_id;
 };
 
@@ -125,7 +129,7 @@ void *run(struct state *state) {
     /* The JavaScript thread has ended, as that of a terminated Worker: all of it is left to this
        one. */
     if (state->list) c_freeaddrinfo(state->list);
-    c_munmap(state, STATE_BYTES);
+    c_munmap(state, state->size);
     c_close(bell_fd);
     return 0;
   }
@@ -176,10 +180,11 @@ export function startLookupThread(
   bellFd: number,
 ): LookupThread {
   library ??= compile();
-  const image = new Uint8Array(STATE_BYTES);
+  const size = sizeOf(values);
+  const image = new Uint8Array(size);
   const view = new DataView(image.buffer);
   const setAddress = (at: number, value: number) => view.setBigInt64(at, BigInt(value), true);
-  const state = mapShared(STATE_BYTES, WHAT);
+  const state = mapShared(size, WHAT);
   const places: (number | undefined)[] = [];
   let free = MEMORY_OFFSET;
   setAddress(FUNCTION_OFFSET, addressOfFunction(call));
@@ -189,25 +194,25 @@ export function startLookupThread(
     else if (value === "list") setAddress(at, state + LIST_OFFSET);
     else {
       setAddress(at, state + free);
-      // Throws where there is no room.
       image.set(value, free);
       places[i] = free;
       free = (free + value.length + 7) & ~7;
     }
   }
+  setAddress(SIZE_OFFSET, size);
   view.setInt32(BELL_OFFSET, bellFd, true);
   image.set(Buffer.from(LOOKUP_THREAD_NAME), NAME_OFFSET);
-  libc.memcpy(state, image, STATE_BYTES);
+  libc.memcpy(state, image, size);
   const result = library.start(state as Pointer, library.run);
   if (result < 0) {
-    libc.munmap(state, STATE_BYTES);
+    libc.munmap(state, size);
     throw startFailure(WHAT, result, "pthread_create");
   }
   return {
     isDone: () => readMemory(state + DONE_OFFSET, 1)[0] === 1,
     finish() {
-      const bytes = readMemory(state, STATE_BYTES);
-      libc.munmap(state, STATE_BYTES);
+      const bytes = readMemory(state, size);
+      libc.munmap(state, size);
       const answer = new DataView(bytes.buffer);
       return {
         result: answer.getInt32(RESULT_OFFSET, true),
@@ -219,9 +224,17 @@ export function startLookupThread(
             ? undefined
             : bytes.subarray(at, at + (value as Uint8Array).length);
         }),
+        places: values.map((_, i) => (places[i] === undefined ? 0 : state + places[i])),
       };
     },
   };
+}
+
+// Whole pages.
+function sizeOf(values: readonly LookupArgument[]): number {
+  let bytes = MEMORY_OFFSET;
+  for (const value of values) if (typeof value === "object") bytes += (value.length + 7) & ~7;
+  return Math.max(STATE_BYTES_MIN, Math.ceil(bytes / STATE_BYTES_MIN) * STATE_BYTES_MIN);
 }
 
 function compile(): Library {
@@ -232,7 +245,6 @@ function compile(): Library {
     text: SOURCE,
     functions: FUNCTIONS,
     define: {
-      STATE_BYTES: `${STATE_BYTES}`,
       SYS_GETTID: `${numbers.gettid}`,
       SYS_TGKILL: `${numbers.tgkill}`,
     },

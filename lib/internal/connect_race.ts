@@ -223,7 +223,11 @@ class Race<Socket extends Runner> {
   #end(): void {
     this.#isOver = true;
     clearTimeout(this.#timer);
-    this.#plan.signal?.removeEventListener("abort", this.#abort);
+    try {
+      this.#plan.signal?.removeEventListener("abort", this.#abort);
+    } catch {
+      // What passes for a signal and is none. The answer is the one that there is.
+    }
     const losers = [...this.#running.values()];
     this.#running.clear();
     for (const socket of losers) socket.close();

@@ -39,6 +39,9 @@ export interface Question<Result> {
  */
 export const LOOKUPS_MAX = 8;
 
+/** After so long a lookup that nobody waits for is looked at again. */
+const AGAIN_MS = 10;
+
 const bell = new Uint8Array(new ArrayBuffer(8));
 const ONE = new Uint8Array(new BigUint64Array([1n]).buffer);
 
@@ -101,7 +104,10 @@ const polled = new DataView(new ArrayBuffer(pollfd.size));
 function isReadable(fd: number): boolean {
   pollfd.fd.set(polled, 0, fd);
   pollfd.events.set(polled, 0, POLLIN);
-  return poll(polled, 0) > 0 && (pollfd.revents.get(polled, 0) & POLLIN) !== 0;
+  let ready: number;
+  do ready = poll(polled, 0);
+  while (ready === -EINTR);
+  return ready > 0 && (pollfd.revents.get(polled, 0) & POLLIN) !== 0;
 }
 
 // What cannot be started says in the shape of a system error why.
@@ -178,8 +184,11 @@ class Lookup<Result> {
   // The answer, when the bell was rung. In an object, because what it throws is an answer too.
   #collect(): { readonly value: Result } | undefined {
     if (this.#failure !== undefined) throw this.#failure;
-    const result = read(this.fd, bell);
-    if (result === -EAGAIN || result === -EINTR) return undefined;
+    let result: number;
+    // The bell rings once: no event would tell again.
+    do result = read(this.fd, bell);
+    while (result === -EINTR);
+    if (result === -EAGAIN) return undefined;
     check(result, "read");
     // Somebody who has no business here may have rung.
     if (!this.#thread?.isDone()) return undefined;
@@ -223,6 +232,10 @@ class Lookup<Result> {
     poller
       .perform(this.#bell, EPOLLIN, nobody, Number.POSITIVE_INFINITY, undefined)
       .catch(() => {})
-      .finally(() => this.collectAbandoned());
+      .finally(() => {
+        this.collectAbandoned();
+        // It could not be waited for, for lack of memory.
+        if (this.fd >= 0) setTimeout(() => this.#abandon(), AGAIN_MS).unref();
+      });
   }
 }

@@ -228,12 +228,16 @@ class PollerEngine {
    * @param isOurs whether the number still means what was watched
    */
   end(watch: Watch, how: End, isOurs: boolean): void {
+    watch.ended = how;
     if (watch.interest !== 0) this.#forget(watch, isOurs);
-    for (const line of [watch.readers, watch.writers])
-      for (let waiter = line.head; waiter; waiter = line.head) {
-        this.leave(waiter);
-        waiter.end(how);
-      }
+    for (const line of [watch.readers, watch.writers]) this.#endLine(line, how);
+  }
+
+  #endLine(line: WaitLine, how: End): void {
+    for (let waiter = line.head; waiter; waiter = line.head) {
+      this.leave(waiter);
+      waiter.end(how);
+    }
   }
 
   // What leaves the set must do so before its descriptor is closed: the entry belongs to the open
@@ -260,6 +264,11 @@ class PollerEngine {
 
   /** Has a line woken when its first one can go on: that one was tried and found nothing. */
   #listen(line: WaitLine): void {
+    // The number may be another's by now.
+    if (line.watch.ended) {
+      this.#endLine(line, line.watch.ended);
+      return;
+    }
     if (this.#failure) {
       this.#failLine(line, this.#failure);
       return;

@@ -104,7 +104,8 @@ export function reverseSync(
   return loadLookup().lookUpSync(reverseQuestion(request), deadline);
 }
 
-function loadLookup() {
+/** The lookups, loaded when a resolver is first asked. */
+export function loadLookup() {
   return require("./lookup.ts") as typeof import("./lookup.ts");
 }
 
@@ -140,9 +141,7 @@ function prepare(host: unknown, service: unknown, options: ResolveHints = {}): R
     addrconfig: AI_ADDRCONFIG,
   });
   const { family = AF_UNSPEC, type = 0, protocol = 0, order = "verbatim" } = options;
-  const domain = toDomain(family);
-  if (![AF_UNSPEC, AF_INET, AF_INET6].includes(domain))
-    throw new TypeError(`Cannot resolve addresses of family ${family}: expected "ipv4" or "ipv6"`);
+  const domain = toHostFamily(family);
   requireInteger(protocol, 0, PROTOCOL_MAX, "a protocol");
   if (!ORDERS.includes(order)) {
     const known = ORDERS.map((each) => `"${each}"`).join(", ");
@@ -151,6 +150,14 @@ function prepare(host: unknown, service: unknown, options: ResolveHints = {}): R
   }
   const hints = { flags, family: domain, type: toSocketType(type), protocol };
   return { host: toHost(host), service: toService(service), hints, order };
+}
+
+/** `AF_INET`, `AF_INET6`, or `AF_UNSPEC` for both. */
+export function toHostFamily(family: "ipv4" | "ipv6" | number = AF_UNSPEC): number {
+  const domain = toDomain(family);
+  if (![AF_UNSPEC, AF_INET, AF_INET6].includes(domain))
+    throw new TypeError(`Cannot resolve addresses of family ${family}: expected "ipv4" or "ipv6"`);
+  return domain;
 }
 
 function flagsOf(options: object, bits: Readonly<Record<string, number>>): number {
@@ -164,7 +171,8 @@ function flagsOf(options: object, bits: Readonly<Record<string, number>>): numbe
   return flags;
 }
 
-function toHost(host: unknown): string {
+/** A host as text, "" for none. */
+export function toHost(host: unknown): string {
   if (host === undefined) return "";
   const text = requireText(host, "a host");
   if (text.includes("\0")) {
@@ -198,6 +206,12 @@ function toService(service: unknown): string | undefined {
     );
   }
   return text;
+}
+
+/** The addresses of a host that no resolver is asked about; undefined for one that it takes one. */
+export function addressesAtOnce(host: string, family: number): InetAddress[] | undefined {
+  const request = prepare(host, undefined, { family, type: "stream" });
+  return resolveAtOnce(request)?.map(({ address }) => address);
 }
 
 // The answer, where no resolver is to be asked.
@@ -278,7 +292,8 @@ function encodeHints({ flags, family, type, protocol }: Request["hints"]): Uint8
   return new Uint8Array(view.buffer);
 }
 
-function cText(text: string): Uint8Array {
+/** As C has texts. */
+export function cText(text: string): Uint8Array {
   return Buffer.from(`${text}\0`);
 }
 
@@ -394,8 +409,8 @@ function upToNul(bytes: Uint8Array = new Uint8Array(1)): string {
 
 let names: Map<number, string> | undefined;
 
-// Of what lib/sys returns: an EAI error, which is negative, or the errno of EAI_SYSTEM.
-function resolutionError(
+/** Of what lib/sys returns: an EAI error, which is negative, or the errno of EAI_SYSTEM. */
+export function resolutionError(
   result: number,
   syscall: string,
   host: string | undefined,

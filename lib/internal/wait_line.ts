@@ -111,6 +111,8 @@ export class Watch {
   token = 0;
   /** The events that the epoll set was told, or 0 when it is not in it. */
   interest = 0;
+  /** Why there is nothing to wait for any more. */
+  ended: End | undefined;
   /** Whether those who wait keep the process alive. */
   isRef = true;
   /** Whether the kernel was asked to look at the device for it. */

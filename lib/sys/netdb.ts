@@ -58,6 +58,45 @@ export function getnameinfo(
 }
 
 /**
+ * gethostbyname2_r(3). `name` ends with a NUL. Fills `entry`, a `hostent`, whose addresses point into
+ * `buffer`, which must not move; `result[0]` is then not 0. Sets `herror[0]` to h_errno where there is
+ * none. Blocks the thread. Returns 0 or `-errno`: ERANGE when the buffer is too short.
+ */
+export function gethostbyname2_r(
+  name: Uint8Array,
+  family: number,
+  entry: ArrayBufferView,
+  buffer: Uint8Array,
+  result: BigUint64Array,
+  herror: Int32Array,
+): number {
+  return -libc.gethostbyname2_r(name, family, entry, buffer, byteLengthOf(buffer), result, herror);
+}
+
+/**
+ * gethostbyaddr_r(3). `address` is an `in_addr` or an `in6_addr`. Otherwise as gethostbyname2_r().
+ */
+export function gethostbyaddr_r(
+  address: Uint8Array,
+  family: number,
+  entry: ArrayBufferView,
+  buffer: Uint8Array,
+  result: BigUint64Array,
+  herror: Int32Array,
+): number {
+  return -libc.gethostbyaddr_r(
+    address,
+    byteLengthOf(address),
+    family,
+    entry,
+    buffer,
+    byteLengthOf(buffer),
+    result,
+    herror,
+  );
+}
+
+/**
  * getservbyname(3). `name` and `protocol` end with a NUL; null is for every protocol. Returns the
  * address of a `servent`, which the next such call overwrites, or 0.
  */

@@ -33,6 +33,14 @@ export const EAI_ALLDONE = -103;
 export const EAI_INTR = -104;
 export const EAI_IDN_ENCODE = -105;
 
+// What h_errno says. See gethostbyname(3).
+export const NETDB_INTERNAL = -1;
+export const NETDB_SUCCESS = 0;
+export const HOST_NOT_FOUND = 1;
+export const TRY_AGAIN = 2;
+export const NO_RECOVERY = 3;
+export const NO_DATA = 4;
+
 // Flags. See getnameinfo(3).
 export const NI_NUMERICHOST = 1;
 export const NI_NUMERICSERV = 2;

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import {
   type BatchSubscription,
   type Capabilities,
+  ClosedError,
   DatagramBatch,
   hostName,
   Inet6Address,
@@ -27,6 +28,7 @@ import {
   pollSync,
   Socket,
   SocketOption,
+  StreamSocket,
   SystemError,
   serviceByName,
   serviceByPort,
@@ -188,6 +190,8 @@ const SYS: Partial<Record<Name, readonly (() => unknown)[]>> = {
   getifaddrs: [() => sys.getifaddrs(pointer)],
   getaddrinfo: [() => sys.getaddrinfo(bytes, null, null, pointer)],
   getnameinfo: [() => sys.getnameinfo(bytes, bytes, null, 0)],
+  gethostbyname2_r: [() => sys.gethostbyname2_r(bytes, 2, bytes, bytes, pointer, pair)],
+  gethostbyaddr_r: [() => sys.gethostbyaddr_r(bytes, 2, bytes, bytes, pointer, pair)],
   getservbyname: [() => sys.getservbyname(bytes, null)],
   getservbyport: [() => sys.getservbyport(1, null)],
   getservbyname_r: [() => sys.getservbyname_r(bytes, null, bytes, bytes, pointer)],
@@ -946,6 +950,7 @@ test("every entry that the public API reaches has rows, or a reason to have none
   const rows = new Set<string>(used).add("sendmmsg");
   // These fail with an error of their own: see resolve.test.ts. And nobody's host is to be renamed.
   rows.add("getaddrinfo").add("getnameinfo").add("sethostname");
+  rows.add("gethostbyname2_r").add("gethostbyaddr_r");
   // Whole transfers of streams: see sendfile.test.ts and stream_socket.test.ts.
   rows.add("pipe2").add("sendfile").add("sockatmark").add("splice");
   // A capability or none: see capabilities.test.ts.
@@ -1881,3 +1886,23 @@ function receivedThrough(entry: Name): number | undefined {
   client.sendToSync(data, local);
   return living?.tryReceive(target);
 }
+
+test("who is told to wait on a closed socket gets a ClosedError, and nobody listens to its number", async () => {
+  const [left, right] = StreamSocket.pair();
+  const reader = left.reader();
+  const started = reader.readAll();
+  left.close();
+  expect((await rejectionOf(() => started)) as Error).toBeInstanceOf(ClosedError);
+  // The number is another's now.
+  using other = Socket.create("unix", "datagram");
+  using _ = force("recv", EAGAIN, 1);
+  poller.turnBudgetMs = 0;
+  try {
+    expect((await rejectionOf(() => reader.readAll())) as Error).toBeInstanceOf(ClosedError);
+  } finally {
+    poller.turnBudgetMs = 1;
+  }
+  expect(poller.counters.waiters).toBe(0);
+  expect(other.descriptor).toBeGreaterThan(2);
+  right.close();
+});

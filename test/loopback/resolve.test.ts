@@ -410,8 +410,8 @@ describe("a lookup on a thread that cannot be started", () => {
     const fault = "libc.mmap = () => { errno[0] = 12; return 0xffff_ffff_ffff_ffffn; };";
     expect(inFreshProcess(fault)).toEqual({
       first: {
-        name: "Error",
-        message: "Cannot start a lookup thread: mmap ENOMEM: not enough memory",
+        name: "SystemError",
+        message: "mmap ENOMEM: not enough memory",
         code: "ENOMEM",
         syscall: "mmap",
       },
@@ -425,8 +425,8 @@ describe("a lookup on a thread that cannot be started", () => {
       \`\${symbol}\` === "pthread_create\\0" ? Buffer.from("pthread_setcancelstate\\0") : symbol);`;
     expect(inFreshProcess(fault)).toEqual({
       first: {
-        name: "Error",
-        message: "Cannot start a lookup thread: pthread_create EINVAL: invalid argument",
+        name: "SystemError",
+        message: "pthread_create EINVAL: invalid argument",
         code: "EINVAL",
         syscall: "pthread_create",
       },

@@ -3,7 +3,7 @@
  * test/loopback/resolve.test.ts.
  */
 import { afterAll, beforeAll, describe, expect } from "bun:test";
-import { DnsWorld } from "../support/dns_world.ts";
+import { DnsWorld, MANY_ALIASES } from "../support/dns_world.ts";
 import { requires, testIf } from "../support/require.ts";
 
 const PROGRAM = "test/privileged/names/program.ts";
@@ -30,6 +30,7 @@ const SLOW = {
   crowd: [["crowd", 20]],
   crowdSync: [["crowdSync", 20]],
   workers: [["leftovers"], ["workers", 3], ["leftovers"]],
+  hosts: [["leftovers"], ["silentHosts", LIMIT_MS], ["leftovers"]],
   abandoned: [
     ["leftovers"],
     ["silent", "resolve", LIMIT_MS],
@@ -350,6 +351,160 @@ for (const form of FORMS) {
   });
 }
 
+interface Host {
+  readonly value?: {
+    readonly name: string;
+    readonly aliases: string[];
+    readonly addresses: string[];
+  };
+  readonly error?: Record<string, unknown>;
+}
+
+for (const form of FORMS) {
+  describe(`hostByName, in its ${form} form`, () => {
+    const found = async (host: string, hints: object = {}) =>
+      (await ask("hostByName", form, host, hints)) as Host;
+
+    named(
+      `gives the other names of a host in the hosts file, by any of them (${form})`,
+      async () => {
+        const value = {
+          name: "first.hosts.test",
+          aliases: ["alias.hosts.test"],
+          addresses: ["192.0.2.51:0"],
+        };
+        expect(await found("first.hosts.test")).toEqual({ value });
+        expect(await found("alias.hosts.test")).toEqual({ value });
+        expect(await found("ALIAS.hosts.TEST", { family: "ipv4" })).toEqual({ value });
+      },
+    );
+
+    named(`gives as many names as there are (${form})`, async () => {
+      const aliases = [...MANY_ALIASES];
+      expect(await found(aliases.at(-1) as string)).toEqual({
+        value: { name: "crowded.hosts.test", aliases, addresses: ["192.0.2.52:0"] },
+      });
+    });
+
+    named(`gives the names that lead to a host in DNS (${form})`, async () => {
+      const addresses = ["192.0.2.4:0"];
+      expect(await found("www.test")).toEqual({
+        value: { name: "four.test", aliases: ["www.test", "middle.test"], addresses },
+      });
+      expect(await found("middle.test", { family: "ipv4" })).toEqual({
+        value: { name: "four.test", aliases: ["middle.test"], addresses },
+      });
+      expect(await found("four.test")).toEqual({
+        value: { name: "four.test", aliases: [], addresses },
+      });
+    });
+
+    named(`gives all addresses, of both families or of one (${form})`, async () => {
+      const four = ["192.0.2.11:0", "192.0.2.12:0"];
+      const six = ["[2001:db8::11]:0", "[2001:db8::12]:0"];
+      for (const [family, addresses] of [
+        [undefined, [...four, ...six]],
+        ["ipv4", four],
+        ["ipv6", six],
+      ] as const) {
+        const { value } = await found("many.test", { family });
+        expect([value?.name, value?.aliases]).toEqual(["many.test", []]);
+        expect(value?.addresses.toSorted()).toEqual([...addresses]);
+      }
+      expect(await found("six.test")).toEqual({
+        value: { name: "six.test", aliases: [], addresses: ["[2001:db8::6]:0"] },
+      });
+    });
+
+    named(`asks no resolver about localhost (${form})`, async () => {
+      const { value } = await found("a.localhost");
+      expect([value?.name, value?.aliases]).toEqual(["a.localhost", []]);
+      expect(value?.addresses.toSorted()).toEqual(["127.0.0.1:0", "[::1]:0"]);
+    });
+
+    named(`says why there is none (${form})`, async () => {
+      const [call, host] = ["gethostbyname2_r", "none.test"];
+      expect((await found(host)).error).toEqual({
+        name: "ResolutionError",
+        message: `${call} EAI_NONAME: Name or service not known (${host})`,
+        code: "EAI_NONAME",
+        syscall: call,
+        host,
+        isNotFound: true,
+        isTemporary: false,
+      });
+      expect((await found("four.test", { family: "ipv6" })).error).toMatchObject({
+        code: "EAI_NODATA",
+        isNotFound: true,
+      });
+      expect((await found("any.servfail.test")).error).toMatchObject({
+        name: "ResolutionError",
+        code: "EAI_AGAIN",
+        isTemporary: true,
+      });
+    });
+  });
+
+  describe(`hostByAddress, in its ${form} form`, () => {
+    const found = async (address: string) => (await ask("hostByAddress", form, address)) as Host;
+
+    named(`gives the names of an address, in the hosts file and in DNS (${form})`, async () => {
+      for (const text of ["192.0.2.51", "192.0.2.51:80"])
+        expect(await found(text)).toEqual({
+          value: {
+            name: "first.hosts.test",
+            aliases: ["alias.hosts.test"],
+            addresses: ["192.0.2.51:0"],
+          },
+        });
+      expect(await found("192.0.2.9")).toEqual({
+        value: { name: "near.test", aliases: [], addresses: ["192.0.2.9:0"] },
+      });
+      expect(await found("2001:db8::6")).toEqual({
+        value: { name: "six.test", aliases: [], addresses: ["[2001:db8::6]:0"] },
+      });
+      expect((await found("192.0.2.52")).value?.aliases).toEqual([...MANY_ALIASES]);
+    });
+
+    named(`keeps the zone of the address (${form})`, async () => {
+      expect(await found("fe80::77%lo")).toEqual({
+        value: { name: "zoned.test", aliases: [], addresses: ["[fe80::77%lo]:0"] },
+      });
+    });
+
+    named(`says that it has none (${form})`, async () => {
+      expect((await found("192.0.2.77")).error).toMatchObject({
+        name: "ResolutionError",
+        code: "EAI_NONAME",
+        syscall: "gethostbyaddr_r",
+        host: "192.0.2.77",
+        isNotFound: true,
+      });
+    });
+  });
+}
+
+named("a lookup of a host ends in time, or with its signal", async () => {
+  const [{ answers, passedMs }] = (await answersOf("hosts")).slice(1) as [
+    { answers: unknown[]; passedMs: number },
+  ];
+  const [aborted, ...outcomes] = answers;
+  expect(aborted).toBe(true);
+  const late = (syscall: string) => ({ name: "TimeoutError", code: "ETIMEDOUT", syscall });
+  for (const [i, { error }] of (outcomes as Host[]).entries())
+    expect(error).toMatchObject(late(i % 2 ? "gethostbyaddr_r" : "gethostbyname2_r"));
+  expect(passedMs).toBeGreaterThanOrEqual(4 * LIMIT_MS);
+});
+
+named("lookups of hosts that are abandoned leave nothing behind", async () => {
+  const answers = await answersOf("hosts");
+  expect(answers.at(-1)).toEqual(answers[0]);
+});
+
+named("many lookups of hosts at once give each its own answer", async () => {
+  expect(await ask("hostStorm", 40)).toEqual({ wrong: [], grown: 0 });
+});
+
 describe("a resolver that never answers", () => {
   interface Silent {
     readonly error: Record<string, unknown>;
@@ -508,6 +663,7 @@ describe("host names", () => {
   named("hostName() is the short one, fullHostName() what a resolver makes of it", async () => {
     expect(await ask("rename", "box")).toEqual({ value: "box" });
     expect(await ask("hostNames")).toEqual(["box", "box.test", "first.hosts.test"]);
+    expect(await ask("hostNamesSync")).toEqual(["box.test", "first.hosts.test", "four.test"]);
     expect(await ask("rename", "box.test")).toEqual({ value: "box.test" });
   });
 

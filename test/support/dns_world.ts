@@ -10,6 +10,12 @@ import { join } from "node:path";
 
 const ROOT = join(import.meta.dir, "../..");
 
+/** More names than fit into the first buffer that is tried. */
+export const MANY_ALIASES: readonly string[] = Array.from(
+  { length: 300 },
+  (_, i) => `one-of-many-aliases-${i}.hosts.test`,
+);
+
 /** What the files of /etc say. */
 export const ETC: Readonly<Record<string, string>> = {
   passwd: "root:x:0:0:root:/root:/bin/sh\n",
@@ -20,7 +26,9 @@ export const ETC: Readonly<Record<string, string>> = {
   hosts: [
     "127.0.0.1 file.test",
     "192.0.2.50 box.test box",
+    "fe80::77 zoned.test",
     "192.0.2.51 first.hosts.test alias.hosts.test",
+    `192.0.2.52 crowded.hosts.test ${MANY_ALIASES.join(" ")}`,
     "",
   ].join("\n"),
   services: [

@@ -330,7 +330,6 @@ export async function startPoller(): Promise<void> {
 /** Counts the long timers that are made until the end of the block, and those that live. */
 export class TimerCount implements Disposable {
   made = 0;
-  living = 0;
   livingMax = 0;
   readonly delays: number[] = [];
   readonly #setTimeout = globalThis.setTimeout;

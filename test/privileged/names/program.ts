@@ -6,6 +6,13 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import {
   fullHostName,
+  fullHostNameSync,
+  type HostEntry,
+  type HostOptions,
+  hostByAddress,
+  hostByAddressSync,
+  hostByName,
+  hostByNameSync,
   hostName,
   protocolByName,
   protocolByNumber,
@@ -56,6 +63,10 @@ function plain(answers: readonly ResolvedAddress[]) {
   return answers.map(({ address, ...rest }) => ({ ...rest, address: `${address}` }));
 }
 
+function plainHost({ name, aliases, addresses }: HostEntry) {
+  return { name, aliases, addresses: addresses.map(String) };
+}
+
 function failure(error: unknown) {
   const { name, message, code, errno, syscall, host, service, isNotFound, isTemporary } =
     error as Record<string, unknown>;
@@ -87,6 +98,55 @@ const cases: Record<string, (...values: never[]) => unknown> = {
       if (form === "promise") return reverse(address, hints);
       return reverseSync(address, form === "timed" ? { ...hints, timeoutMs: LONG_MS } : hints);
     }),
+
+  hostByName: (form: Form, host: string, hints: HostOptions) =>
+    outcome(async () => {
+      if (form === "promise") return plainHost(await hostByName(host, hints));
+      const limit = form === "timed" ? { timeoutMs: LONG_MS } : {};
+      return plainHost(hostByNameSync(host, { ...hints, ...limit }));
+    }),
+
+  hostByAddress: (form: Form, address: string) =>
+    outcome(async () => {
+      if (form === "promise") return plainHost(await hostByAddress(address));
+      return plainHost(hostByAddressSync(address, form === "timed" ? { timeoutMs: LONG_MS } : {}));
+    }),
+
+  /** Hosts that nobody tells about: what is thrown in time, and what libc itself says later. */
+  silentHosts: async (timeoutMs: number) => {
+    const reason = new Error("enough");
+    const controller = new AbortController();
+    const limits = { timeoutMs };
+    const started = performance.now();
+    const aborted = hostByName("four.silent.test", { signal: controller.signal });
+    setTimeout(() => controller.abort(reason), 20);
+    const answers = [
+      await aborted.then(
+        () => false,
+        (error) => error === reason,
+      ),
+      await outcome(() => hostByName("five.silent.test", limits)),
+      await outcome(() => hostByAddress("198.51.100.8", limits)),
+      await outcome(() => hostByNameSync("six.silent.test", limits)),
+      await outcome(() => hostByAddressSync("198.51.100.9", limits)),
+    ];
+    return { answers, passedMs: performance.now() - started };
+  },
+
+  /** Many hosts and aliases at once. */
+  hostStorm: async (count: number) => {
+    const before = descriptors();
+    const answers = await Promise.all(
+      Array.from({ length: count }, async (_, i) => {
+        const { name, aliases } = await hostByName(i % 2 ? "www.test" : "alias.hosts.test");
+        return `${name} ${aliases.length}`;
+      }),
+    );
+    const wrong = answers.filter(
+      (answer, i) => answer !== (i % 2 ? "four.test 2" : "first.hosts.test 1"),
+    );
+    return { wrong, grown: descriptors() - before };
+  },
 
   /** A lookup that nobody answers, and what the loop does meanwhile. */
   silent: async (call: "resolve" | "reverse", timeoutMs: number) => {
@@ -232,6 +292,11 @@ const cases: Record<string, (...values: never[]) => unknown> = {
   protocols: () => protocols(),
 
   hostNames: async () => [hostName(), await fullHostName(), await fullHostName("alias.hosts.test")],
+  hostNamesSync: () => [
+    fullHostNameSync(),
+    fullHostNameSync("alias.hosts.test"),
+    fullHostNameSync("www.test", { timeoutMs: LONG_MS }),
+  ],
   rename: (name: string) =>
     outcome(() => {
       setHostName(name);
