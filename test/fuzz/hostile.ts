@@ -14,8 +14,8 @@ import {
   UnixAddress,
 } from "bun-sockets";
 import { isBag } from "./bad.ts";
-import type { Draft, Plan } from "./draft.ts";
 import { Failure } from "./failure.ts";
+import type { Draft, Plan } from "./good.ts";
 import { isOpen } from "./world.ts";
 
 /** Thrown by an argument: it must come out as it is. */

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -12,22 +12,15 @@ import {
   type Batches,
   type BatchSubscription,
   DatagramBatch,
-  Listener,
   Message,
   type MessageOptions,
   NativeBuffer,
   parseAddress,
   Socket,
-  StreamSocket,
   SystemError,
-  TcpListener,
-  TcpSocket,
   UdpSocket,
   UnixAddress,
   UnixDatagramSocket,
-  UnixListener,
-  UnixSeqpacketSocket,
-  UnixSocket,
 } from "bun-sockets";
 import { cmsghdr } from "bun-sockets/structs";
 import {
@@ -36,10 +29,7 @@ import {
   AF_UNIX,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
-  MSG_OOB,
   SCM_RIGHTS,
-  SHUT_RDWR,
-  SHUT_WR,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
@@ -54,13 +44,7 @@ import { Failure } from "./failure.ts";
 import { guardCount, real, releaseGuards } from "./kernel.ts";
 
 /** A socket of any class. */
-export type AnySocket = Socket;
-
-/** What reads or writes for a socket, or steps through what comes to it. */
-export interface Owned {
-  readonly owner: AnySocket;
-  readonly object: object;
-}
+export type AnySocket = Socket | UdpSocket | UnixDatagramSocket;
 
 /** A batch, and where its slots are. */
 export interface BatchRecord {
@@ -94,7 +78,6 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 const SOCKETS_MAX = 24;
 const BATCHES_MAX = 5;
 const MESSAGES_MAX = 10;
-const OWNED_MAX = 12;
 const SUBSCRIPTIONS_MAX = 4;
 const ITERATORS_MAX = 4;
 const LENT_MAX = 8;
@@ -156,8 +139,6 @@ export class World {
   readonly subscriptions: Subscribed[] = [];
   /** Batches of iterators and handlers, which belong to those. */
   readonly lent: DatagramBatch[] = [];
-  /** Readers, writers, web streams, and iterators of connections and lines. */
-  readonly owned: Owned[] = [];
   /** What opens the gates that handlers wait at. */
   readonly gates: (() => void)[] = [];
   /** What handlers were told of as errors. */
@@ -245,48 +226,6 @@ export class World {
       this.iterators.shift()?.batches.return();
   }
 
-  /** Remembers what a socket has given; the oldest is forgotten when there are many. */
-  own(object: object, owner: AnySocket): void {
-    if (this.owned.some((other) => other.object === object)) return;
-    if (this.owned.push({ owner, object }) > OWNED_MAX) endIterator(this.owned.shift()?.object);
-  }
-
-  /** Those that are of a kind. */
-  ownedBy(isWanted: (object: object) => boolean): Owned[] {
-    return this.owned.filter(({ object }) => isWanted(object));
-  }
-
-  /** Closes what a connected socket receives from. */
-  end(socket: AnySocket): void {
-    const peer = this.peers.get(socket);
-    if (peer && isOpen(peer)) real.shutdown(peer.descriptor, SHUT_WR);
-  }
-
-  /** Lets these bytes arrive at a connected socket. */
-  give(socket: AnySocket, bytes: Uint8Array): void {
-    const peer = this.peers.get(socket);
-    if (peer && isOpen(peer))
-      real.send(peer.descriptor, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
-
-  /** Has a socket neither receive nor listen any more. */
-  shut(socket: AnySocket): void {
-    real.shutdown(socket.descriptor, SHUT_RDWR);
-  }
-
-  /** Lets an urgent byte arrive. */
-  urge(socket: AnySocket): void {
-    const peer = this.peers.get(socket);
-    const flags = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL;
-    if (peer && isOpen(peer)) real.send(peer.descriptor, Uint8Array.of(7), 1, flags);
-  }
-
-  /** Ends what connects: the sockets of such calls are nobody's yet. */
-  interrupt(before: readonly string[]): void {
-    for (const fd of readdirSync("/proc/self/fd"))
-      if (!before.includes(fd)) real.shutdown(Number(fd), SHUT_RDWR);
-  }
-
   /** Fills what a socket can send to, so that the next send finds no room. */
   clog(socket: AnySocket): void {
     if (!isOpen(socket) || socket.family !== "unix" || !socket.connected) return;
@@ -323,9 +262,6 @@ export class World {
     );
     const full = this.sockets.filter(isOpen).length >= SOCKETS_MAX;
     if (has.length > 0 && (full || choices.chance(70))) return choices.pick(has);
-    // Nobody has a Listener that is neither of the two.
-    if (className === "Listener")
-      return this.socket(choices, choices.pick(["TcpListener", "UnixListener"]), isWanted);
     const ofClass = RECIPES.filter((recipe) => recipe.className === className);
     const wanted = ofClass.filter((recipe) => isWanted(recipe));
     return this.add(choices.pick(wanted.length > 0 ? wanted : ofClass).make(this));
@@ -387,12 +323,9 @@ export class World {
   }
 
   /** Lets something arrive at a socket, where that is possible. */
-  feed(choices: Choices, socket: AnySocket, textPercent = 50): void {
+  feed(choices: Choices, socket: AnySocket): void {
     const { family, type, state } = kindOf(socket);
-    const isText = type === "stream" && choices.chance(textPercent);
-    const bytes = isText
-      ? Buffer.from(choices.pick(TEXTS))
-      : new Uint8Array(choices.pick([1, 3, 20, 100, 2000])).fill(1 + choices.below(100));
+    const bytes = new Uint8Array(choices.pick([1, 3, 20, 100, 2000])).fill(1 + choices.below(100));
     const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     const peer = this.peers.get(socket);
     if (peer && isOpen(peer)) {
@@ -404,9 +337,7 @@ export class World {
     if (state === "listening") {
       const domain = family === "unix" ? AF_UNIX : family === "ipv4" ? AF_INET : AF_INET6;
       const fd = real.socket(domain, (type === "stream" ? SOCK_STREAM : SOCK_SEQPACKET) | FLAGS, 0);
-      if (fd < 0) return;
-      if (real.connect(fd, name, name.length) === 0 || type === "stream")
-        real.send(fd, bytes, bytes.length, flags);
+      real.connect(fd, name, name.length);
       this.fds.add(fd);
     } else if (type === "datagram" && family in helpers) {
       const helper = helpers[family as keyof typeof helpers];
@@ -423,10 +354,7 @@ export class World {
     } else if (result instanceof NativeBuffer) this.buffers.push(result);
     else if (result instanceof Message) this.messages.push(result);
     else if (Array.isArray(result)) for (const item of result) this.harvest(item);
-    else if (isStep(result)) {
-      if (result.value instanceof DatagramBatch) this.lend(result.value);
-      else this.harvest(result.value);
-    }
+    else if (isStep(result)) this.lend(result.value);
   }
 
   /** Closes the descriptors that came with a message: they are the caller's. */
@@ -492,7 +420,6 @@ export class World {
   close(): void {
     this.closeSockets();
     for (const { batches } of this.iterators) batches.return();
-    for (const { object } of this.owned) endIterator(object);
     for (const open of this.gates) open();
     for (const { batch } of this.batches) batch.free();
     for (const buffer of this.buffers) buffer.free();
@@ -510,20 +437,9 @@ function eachGap(record: BatchRecord, work: (start: number, end: number) => void
   for (let i = 0; i < capacity; i++) work(i * stride + slotBytes, (i + 1) * stride);
 }
 
-// What an iterator of batches or of connections gives.
-function isStep(result: unknown): result is { readonly value: DatagramBatch | Socket } {
-  if (!(result instanceof Object && "value" in result)) return false;
-  return result.value instanceof DatagramBatch || result.value instanceof Socket;
-}
-
-/** Whether it steps through connections, lines or chunks. */
-export function isIterator(object: object): object is AsyncIterator<unknown> {
-  return "next" in object && "return" in object;
-}
-
-// One of a listener has a descriptor of its own.
-function endIterator(object: object | undefined): void {
-  if (object && isIterator(object)) object.return?.();
+// What an iterator of batches gives.
+function isStep(result: unknown): result is { readonly value: DatagramBatch } {
+  return result instanceof Object && "value" in result && result.value instanceof DatagramBatch;
 }
 
 /** What a socket is. */
@@ -541,8 +457,7 @@ export function markListening(socket: AnySocket): void {
 export function kindOf(socket: AnySocket): Kind {
   const family = `${socket.family}`;
   const type = `${socket.type}`;
-  if (listening.has(socket) || socket instanceof Listener)
-    return { family, type, state: "listening" };
+  if (listening.has(socket)) return { family, type, state: "listening" };
   if (socket.connected) return { family, type, state: "connected" };
   return { family, type, state: isNamed(socket) ? "open" : "new" };
 }
@@ -559,7 +474,10 @@ export function isOpen(socket: AnySocket): boolean {
 
 /** The name of the class that a socket is of: no subclass, no Proxy. */
 export function classOf(socket: object): string | undefined {
-  return CLASS_NAMES.get(Object.getPrototypeOf(socket));
+  const prototype = Object.getPrototypeOf(socket);
+  if (prototype === UdpSocket.prototype) return "UdpSocket";
+  if (prototype === UnixDatagramSocket.prototype) return "UnixDatagramSocket";
+  return prototype === Socket.prototype ? "Socket" : undefined;
 }
 
 /** Control messages that bring the peer a descriptor. */
@@ -582,34 +500,6 @@ export function openForeign(domain: number, type: number): number {
 export function bytesOfText(text: string): Uint8Array {
   return addressBytes(parseAddress(text));
 }
-
-/** What comes to a reader: lines, and packets with their lengths. */
-const TEXTS = [
-  "one\ntwo\nthree\n",
-  "one\r\ntwo\r\n\r\nthree",
-  "a line\rand\r\nmore",
-  "\n",
-  "\0\0\0\x03abc\0\0\0\0",
-  "\x02ab\0\x05hello",
-  "key=value;key=value;",
-];
-
-const CLASS_NAMES: ReadonlyMap<object, string> = new Map<object, string>(
-  Object.entries({
-    Socket,
-    UdpSocket,
-    UnixDatagramSocket,
-    StreamSocket,
-    TcpSocket,
-    TcpListener,
-    UnixSocket,
-    UnixListener,
-    UnixSeqpacketSocket,
-  }).map(([name, type]) => [type.prototype, name]),
-);
-
-let paths = 0;
-const ownPath = () => `unix:${join(folder, `listener-${paths++}`)}`;
 
 const KNOWN: readonly Recipe[] = [
   ...IP.flatMap((family): Recipe[] => {
@@ -660,59 +550,6 @@ const KNOWN: readonly Recipe[] = [
         make: (world) =>
           world.pair(isPlain ? Socket.pair({ type: "datagram" }) : UnixDatagramSocket.pair()),
       },
-    ];
-  }),
-  ...IP.flatMap((family): Recipe[] => {
-    const tcp = { className: "TcpSocket", family, type: "stream" } as const;
-    const stream = { ...tcp, className: "StreamSocket" };
-    const listen = () => TcpListener.listen(LOOPBACK[family]);
-    return [
-      { ...tcp, state: "new", make: () => TcpSocket.open(family) },
-      {
-        ...tcp,
-        state: "connected",
-        make: (world) =>
-          family === "ipv4" ? world.pair(TcpSocket.pair()) : adopted(world, TcpSocket),
-      },
-      { ...tcp, className: "TcpListener", state: "listening", make: listen },
-      {
-        ...stream,
-        state: "new",
-        make: () =>
-          StreamSocket.adopt(openForeign(family === "ipv4" ? AF_INET : AF_INET6, SOCK_STREAM), {
-            own: true,
-          }),
-      },
-      { ...stream, state: "connected", make: (world) => adopted(world, StreamSocket, family) },
-    ];
-  }),
-  {
-    className: "StreamSocket",
-    family: "unix",
-    type: "stream",
-    state: "connected",
-    make: (world) => world.pair(StreamSocket.pair()),
-  },
-  ...UNIX_RECORDS.flatMap((type): Recipe[] => {
-    const isStream = type === "stream";
-    const className = isStream ? "UnixSocket" : "UnixSeqpacketSocket";
-    const kind = { className, family: "unix", type } as const;
-    const listen = (address: string) =>
-      isStream ? UnixListener.listen(address) : UnixListener.listen(address, { type: "seqpacket" });
-    const listening = { ...kind, className: "UnixListener", state: "listening" } as const;
-    return [
-      {
-        ...kind,
-        state: "new",
-        make: () => (isStream ? UnixSocket.open() : UnixSeqpacketSocket.open()),
-      },
-      {
-        ...kind,
-        state: "connected",
-        make: (world) => world.pair<Socket>((isStream ? UnixSocket : UnixSeqpacketSocket).pair()),
-      },
-      { ...listening, make: () => listen("unix:") },
-      { ...listening, make: () => listen(ownPath()) },
     ];
   }),
   {
@@ -782,35 +619,3 @@ function tcpPair(world: World, family: "ipv4" | "ipv6"): Socket {
   world.peers.set(left, right).set(right, left);
   return left;
 }
-
-// The two ends of a connection, as another class.
-function adopted(
-  world: World,
-  type: { adopt(fd: number, options: { own: boolean }): Socket },
-  family: "ipv4" | "ipv6" = "ipv6",
-): Socket {
-  const left = tcpPair(world, family);
-  const right = world.peers.get(left) as Socket;
-  world.sockets.splice(world.sockets.indexOf(right), 1);
-  return world.pair([
-    type.adopt(left.detach(), { own: true }),
-    type.adopt(right.detach(), { own: true }),
-  ]);
-}
-
-/** Opens a socket that listens and that nobody owns. */
-export function openForeignListener(domain: number, type: number): number {
-  const fd = openForeign(domain, type);
-  // Without a name Unix sockets get one of the kernel's choice.
-  if (domain === AF_UNIX) real.bind(fd, Uint8Array.of(AF_UNIX, 0), 2);
-  real.listen(fd, 8);
-  return fd;
-}
-
-/** The folder of a sequence's files, and the path of a file in it that can be sent. */
-export const sendable: string = join(mkdtempSync(join(tmpdir(), "bun-sockets-fuzz-file-")), "file");
-writeFileSync(sendable, "what is in a file\n".repeat(1000));
-process.on("exit", () => rmSync(join(sendable, ".."), { recursive: true, force: true }));
-
-/** A descriptor of that file. */
-export const sendableFd: number = openSync(sendable, "r");
