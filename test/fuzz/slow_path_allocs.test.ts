@@ -10,7 +10,9 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "../..");
-const ENV = { BUN_JSC_slowPathAllocsBetweenGCs: "20" };
+// Programs that end without closing what they have open are reported here, and nowhere else: their
+// sockets are collected before they end.
+const ENV = { BUN_JSC_slowPathAllocsBetweenGCs: "20", BUN_SOCKETS_LEAKS: "" };
 const TEST_MS_MAX = 120_000;
 const TIMEOUT_MS = 10 * 60_000;
 const LANES = 2;
@@ -34,6 +36,7 @@ const LEFT_OUT_NAMES: Readonly<Record<string, string>> = {
   "of 5000 senders": "more senders than a socket remembers, which take minutes like this",
   "does not spin": "counts wake-ups, which a collection puts off and adds",
   "wakes it again and again": "counts wake-ups, which a collection puts off and adds",
+  "no mapping and no thread": "counts threads, and the engine starts some for its collections",
   "over TCP settles all": "fills a TCP connection, whose buffers grow meanwhile",
   "over TCP: in order": "fills a TCP connection, whose buffers grow meanwhile",
   "over TCP: nothing is held back": "fills a TCP connection, whose buffers grow meanwhile",
