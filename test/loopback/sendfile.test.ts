@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ClosedError, type StreamSocket, SystemError, TimeoutError } from "bun-sockets";
+import { ClosedError, type StreamSocket, SystemError, TimeoutError, UnixSocket } from "bun-sockets";
 import { pipe2 } from "bun-sockets/sys";
 import { caught, systemErrorOf } from "../support/errors.ts";
 import { failWith, replaceEntry, replaceLibc } from "../support/faults.ts";
@@ -474,4 +474,13 @@ describe("spliceTo()", () => {
     const error = await splicing;
     expect([error.code, error.transferred]).toEqual(["ECONNRESET", 3]);
   });
+});
+
+test("spliceTo() keeps its time while both ends always go on: what it moves comes back", async () => {
+  const [left, right] = UnixSocket.pair();
+  using _ = left;
+  using __ = right;
+  right.sendSync("x");
+  expect(() => left.spliceToSync(right, { timeoutMs: 50 })).toThrow(TimeoutError);
+  await expect(left.spliceTo(right, { timeoutMs: 50 })).rejects.toThrow(TimeoutError);
 });

@@ -6,6 +6,7 @@ import {
   SocketOption,
   StreamSocket,
   type SystemError,
+  TcpSocket,
   TimeoutError,
   UdpSocket,
 } from "bun-sockets";
@@ -620,4 +621,12 @@ connection.sendall(urgent + rest + b"\\n")
       rmSync(folder, { recursive: true });
     },
   );
+});
+
+test("receiveUrgent() refuses a socket that has no peer, and does not wait for one", async () => {
+  using socket = TcpSocket.open("ipv4");
+  const refused = expect.objectContaining({ code: "ENOTCONN" });
+  expect(() => socket.receiveUrgentSync()).toThrow(refused);
+  expect(() => socket.tryReceiveUrgent()).toThrow(refused);
+  await expect(socket.receiveUrgent()).rejects.toEqual(refused);
 });
