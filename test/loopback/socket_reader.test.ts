@@ -767,3 +767,17 @@ test("any mix of calls on any cut of any bytes gives what a reader of the whole 
     expect(await reader.readLine(LONG)).toBeUndefined();
   }
 });
+
+test("readInto() whose target is detached after a part has come is refused, and not left waiting", async () => {
+  using pair = socketPair();
+  pair.right.sendSync("ab");
+  const target = new Uint8Array(new ArrayBuffer(4));
+  const read = pair.left
+    .reader()
+    .readInto(target)
+    .catch((error: unknown) => error);
+  await Bun.sleep(0);
+  target.buffer.transfer();
+  pair.right.sendSync("cd");
+  expect(await read).toBeInstanceOf(TypeError);
+});
