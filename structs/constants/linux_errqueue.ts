@@ -17,3 +17,8 @@ export const SO_EE_CODE_TXTIME_MISSED = 2;
 
 // Flag of the extension of RFC 4884.
 export const SO_EE_RFC4884_FLAG_INVALID = 1;
+
+// What a transmit timestamp tells, in ee_info.
+export const SCM_TSTAMP_SND = 0;
+export const SCM_TSTAMP_SCHED = 1;
+export const SCM_TSTAMP_ACK = 2;
