@@ -8,6 +8,7 @@ import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { hasUnixDgram } from "../bench/peers/child.ts";
 import { cores } from "../bench/peers/echo.ts";
+import { canMakeVeth } from "../bench/peers/veth.ts";
 import { requires, testIf } from "./support/require.ts";
 
 const root = join(import.meta.dir, "..");
@@ -94,6 +95,15 @@ const ECHO = {
 };
 const ONE_CORE = [...ECHO.waiting, "c", ...ECHO.events];
 const STREAMS = ["promise", "sync", "c", "bun", "node"];
+// Who takes part in the cases of udp_offload.ts.
+const OFFLOAD: Readonly<Record<string, readonly string[]>> = {
+  "GSO and GRO": ["bun-sockets", "c", "bun-udp", "node"],
+  GSO: ["bun-sockets", "c"],
+  GRO: ["bun-sockets", "c"],
+  batch: ["bun-sockets", "c"],
+  metadata: ["bun-sockets", "none"],
+};
+const VETH = ["veth, GSO and GRO", "veth, GSO"];
 const TWO_CORES = [...ECHO.waiting, "busy", "c", "c-spin", ...ECHO.events];
 
 // Every benchmark has a row: what it needs, and what it is to print.
@@ -140,6 +150,20 @@ const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: strin
     },
   },
   "udp_batch.ts": { needs: ["gcc", "node"], check: (file) => runJson(file, UDP) },
+  "udp_offload.ts": {
+    needs: ["gcc", "node"],
+    check: (file) => {
+      const lines = readLines(run(file, "--quick", "--json"));
+      const cases = [...Object.keys(OFFLOAD), ...(canMakeVeth() ? VETH : [])];
+      const found = new Set(lines.map((line) => line.case));
+      expect([...found].sort()).toEqual([...cases].sort());
+      for (const line of lines) {
+        const peers = OFFLOAD[line.case] ?? ["bun-sockets", "c"];
+        expect(peers).toContain(line.peer);
+        expect([64, 512, 1200]).toContain(line.bytes as number);
+      }
+    },
+  },
   "udp_single.ts": { needs: ["gcc", "node"], check: (file) => runJson(file, UDP) },
   "unix_datagram.ts": { needs: ["gcc"], check: (file) => runJson(file, UNIX) },
   "unix_latency.ts": {

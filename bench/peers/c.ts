@@ -1,4 +1,4 @@
-import { dlopen } from "bun:ffi";
+import { dlopen, type FFIFunction } from "bun:ffi";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,20 +37,25 @@ export function c(path: Path, bytes: number): Peer {
 }
 
 function load() {
+  return loadC("udp", {
+    // void udp_run(int sender, int receiver, int bytes, int batch, int groups,
+    //              const void *address, unsigned address_length, struct result *result);
+    udp_run: {
+      args: ["i32", "i32", "i32", "i32", "i32", "ptr", "u32", "ptr"],
+      returns: "void",
+    },
+  });
+}
+
+/** Compiles a file of this folder as a library, with gcc -O2, and opens it. */
+export function loadC<Fns extends Record<string, FFIFunction>>(name: string, symbols: Fns) {
   const folder = mkdtempSync(join(tmpdir(), "bun-sockets-bench-"));
   try {
-    const output = join(folder, "udp.so");
-    const source = join(import.meta.dir, "udp.c");
+    const output = join(folder, `${name}.so`);
+    const source = join(import.meta.dir, `${name}.c`);
     const gcc = Bun.spawnSync(["gcc", "-O2", "-shared", "-fPIC", "-o", output, source]);
     if (!gcc.success) throw new Error(`gcc failed: ${gcc.stderr}`);
-    return dlopen(output, {
-      // void udp_run(int sender, int receiver, int bytes, int batch, int groups,
-      //              const void *address, unsigned address_length, struct result *result);
-      udp_run: {
-        args: ["i32", "i32", "i32", "i32", "i32", "ptr", "u32", "ptr"],
-        returns: "void",
-      },
-    }).symbols;
+    return dlopen(output, symbols).symbols;
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -1,0 +1,89 @@
+import { closeSync, openSync, readlinkSync } from "node:fs";
+import { UdpSocket } from "bun-sockets";
+import { CLONE_NEWNET, errorName, setns } from "bun-sockets/sys";
+import { type Pair, prepare } from "./offload.ts";
+
+const HOSTS = ["192.0.2.1", "192.0.2.2"] as const;
+const NEAR = "bun-sockets-a";
+const FAR = "bun-sockets-b";
+const ROOT_USER = 0;
+const THREAD = "/proc/thread-self/ns/net";
+
+/** Two network namespaces with a veth pair between them: they end with this process. */
+interface Veth {
+  readonly near: number;
+  readonly far: number;
+}
+
+let veth: Veth | undefined;
+
+/** Whether namespaces and a veth pair can be made here: it takes root, iproute2 and util-linux. */
+export function canMakeVeth(): boolean {
+  if (process.getuid?.() !== ROOT_USER) return false;
+  if (["unshare", "nsenter", "ip"].some((command) => Bun.which(command) === null)) return false;
+  return Bun.spawnSync(["unshare", "-n", "true"]).success;
+}
+
+/** Two sockets that are connected with each other through a veth pair. */
+export function openVethPair(gro: boolean): Pair {
+  veth ??= makeVeth();
+  const receiver = openIn(veth.far, `${HOSTS[1]}:0`);
+  const sender = openIn(veth.near, `${HOSTS[0]}:0`);
+  sender.connectSync(receiver.localAddress);
+  receiver.connectSync(sender.localAddress);
+  prepare({ sender, receiver }, gro);
+  return { sender, receiver };
+}
+
+function makeVeth(): Veth {
+  const near = makeNamespace();
+  const far = makeNamespace();
+  ip(near, `link add ${NEAR} type veth peer name ${FAR} netns ${far}`);
+  for (const [pid, name, host] of [
+    [near, NEAR, HOSTS[0]],
+    [far, FAR, HOSTS[1]],
+  ] as const) {
+    ip(pid, `addr add ${host}/24 dev ${name}`);
+    ip(pid, `link set ${name} up`);
+  }
+  return { near, far };
+}
+
+// A program in a namespace of its own, which ends when its input does: with this process.
+function makeNamespace(): number {
+  const child = Bun.spawn(["unshare", "-n", "cat"], { stdin: "pipe", stdout: "ignore" });
+  child.unref();
+  const { pid } = child;
+  const own = readlinkSync(THREAD);
+  while (readlinkSync(`/proc/${pid}/ns/net`) === own) Bun.sleepSync(1);
+  return pid;
+}
+
+function ip(pid: number, command: string): void {
+  const enter = ["nsenter", `--net=/proc/${pid}/ns/net`, "ip", ...command.split(" ")];
+  const { success, stderr } = Bun.spawnSync(enter);
+  if (!success) throw new Error(`ip ${command} failed: ${stderr}`);
+}
+
+// A socket belongs to the namespace that it was made in: the thread goes there for that, and back
+// again in the same turn.
+function openIn(pid: number, address: string): UdpSocket {
+  const home = openSync(THREAD, "r");
+  const there = openSync(`/proc/${pid}/ns/net`, "r");
+  try {
+    enter(there);
+    try {
+      return UdpSocket.bind(address);
+    } finally {
+      enter(home);
+    }
+  } finally {
+    closeSync(home);
+    closeSync(there);
+  }
+}
+
+function enter(fd: number): void {
+  const result = setns(fd, CLONE_NEWNET);
+  if (result < 0) throw new Error(`setns failed: ${errorName(result)}`);
+}
