@@ -334,13 +334,47 @@ export function toAnyAddress(value: unknown): Address {
  * either: whether an IPv6 socket can reach an IPv4 address is the kernel's to say.
  */
 export function toAddress(value: unknown, family: number): Address {
-  const address = typeof value === "string" ? parseAddress(value) : value;
+  const address = typeof value === "string" ? parseFor(value, family) : value;
   if (fits(address, family)) return address;
   // The text of an address, but of nothing else: that could be anything.
   const shown = isAddress(address) ? `${address}` : describe(address);
+  const owner = isAddress(address) ? ownerOf(address, family) : "";
+  const forms = FORMS[family] ? `: ${FORMS[family]}` : "";
   throw new TypeError(
-    `Cannot use ${shown} as an address: expected ${expectedOf(family)}, or its text`,
+    `Cannot use ${shown} as an address: expected ${expectedOf(family)}, or its text${forms}${owner}`,
   );
+}
+
+// What a text looks like, for those who have given it to a socket of another family.
+const FORMS: Readonly<Record<number, string>> = {
+  [AF_INET]: '"host:port" or "[host]:port"',
+  [AF_INET6]: '"host:port" or "[host]:port"',
+  [AF_UNIX]: '"unix:/path" or "unix:@name"',
+};
+const OF_UNIX = "; a Unix path belongs to UnixSocket or UnixDatagramSocket";
+const OF_INET = '; "host:port" belongs to TcpSocket or UdpSocket';
+
+function parseFor(text: string, family: number): Address {
+  try {
+    return parseAddress(text);
+  } catch (error) {
+    const isOther = family === AF_UNIX ? !text.startsWith("unix:") : isLikePath(text);
+    if (!isOther || FORMS[family] === undefined) throw error;
+    const owner = family === AF_UNIX ? (/[^/]:\d+$/.test(text) ? OF_INET : "") : OF_UNIX;
+    throw new TypeError(
+      `Cannot parse ${JSON.stringify(text)} as an address: expected ${FORMS[family]}${owner}`,
+    );
+  }
+}
+
+/** Not exported by the package. Whether a text that is no address looks like a path. */
+export function isLikePath(text: string): boolean {
+  return /^[./@]/.test(text);
+}
+
+function ownerOf(address: Address, family: number): string {
+  if (family === AF_UNIX) return "port" in address ? OF_INET : "";
+  return address.family === "unix" && FORMS[family] ? OF_UNIX : "";
 }
 
 /** Not exported by the package. Takes an IPv4 or IPv6 address, or its text. */

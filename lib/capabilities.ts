@@ -7,6 +7,8 @@ export interface Capability {
   readonly supported: boolean;
   /** Why not, in the kernel's words: "EPERM: Operation not permitted". Empty when supported. */
   readonly reason: string;
+  /** How far it goes, where that differs: "128 segments" of one train. */
+  readonly detail?: string;
   /** What gives it to this program: the right or the sysctl, and the command. Where we know. */
   readonly hint?: string;
 }

@@ -12,6 +12,9 @@ import {
   EPIPE,
 } from "../structs/constants/errno.ts";
 import {
+  AF_INET,
+  AF_INET6,
+  MSG_CTRUNC,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
   MSG_PEEK,
@@ -22,11 +25,20 @@ import { iovec } from "../structs/iovec.ts";
 import { mmsghdr } from "../structs/mmsghdr.ts";
 import { msghdr } from "../structs/msghdr.ts";
 import { sockaddr_storage } from "../structs/sockaddr_storage.ts";
-import { type Address, addressBytes, sendableLength, toAnyAddress } from "./address.ts";
+import {
+  type Address,
+  addressBytes,
+  type InetAddress,
+  sendableLength,
+  toAnyAddress,
+} from "./address.ts";
 import { check, SystemError } from "./error.ts";
 import { bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
+import { errorsOf } from "./internal/descriptor.ts";
+import type { BatchTables, SegmentationOffload } from "./internal/offload.ts";
 import { SenderTable } from "./internal/sender_table.ts";
+import type * as slotControl from "./internal/slot_control.ts";
 import { NativeBuffer } from "./native_buffer.ts";
 import { errorName } from "./sys/errno.ts";
 import { recvmmsg, sendmmsg } from "./sys/socket.ts";
@@ -35,18 +47,30 @@ import { recvmmsg, sendmmsg } from "./sys/socket.ts";
 export interface DatagramBatchOptions {
   /** Slots: the most datagrams of one call. 1 to 1024, default 64. */
   readonly capacity?: number | undefined;
-  /** Bytes of payload a slot holds; what is longer arrives truncated. 1 to 2^24, default 2048. */
+  /**
+   * Bytes of payload a slot holds; what is longer arrives truncated. 1 to 2^24, default 2048. For
+   * trains (`UdpOption.gro`) it takes 65,535 or more: 65,536 is what `batches` and `onBatch` use then.
+   */
   readonly slotBytes?: number | undefined;
   /**
    * Senders remembered at the same time; the oldest is forgotten for a new one. 1 to 2^20, default
    * 4096.
    */
   readonly peersMax?: number | undefined;
+  /**
+   * Bytes of control messages of a slot, to receive and again to send: what the kernel tells of a
+   * datagram beside its payload, once options of the socket ask for it, and what is said with one.
+   * 0 to 65536, default 256, which holds all that the methods here read and write; 0 is none.
+   */
+  readonly controlBytes?: number | undefined;
 }
 
 /** Where and why sending stopped before the end of the batch. */
 export interface Stopped {
-  /** The first slot that was not tried. Sending again from here continues. */
+  /**
+   * The first slot that was not tried, or a train that the kernel refused whose datagrams have gone
+   * out in part. Sending again from here continues.
+   */
   readonly index: number;
   /**
    * The C name of the error: "EAGAIN" when the socket's send buffer is full, "ENOBUFS" when the
@@ -64,22 +88,43 @@ export let isBatch: (value: unknown) => value is DatagramBatch;
 /**
  * One recvmmsg(2) into the batch. Returns the datagrams received, or `-errno`. `peer` is the
  * sockaddr of whom they all come from, where that is known: the kernel is then not asked.
+ * `MSG_TRUNC` among the flags makes the lengths those of the datagrams, and not of what did fit.
+ * `domain` is the socket's: a Unix one gets no room for control messages.
  */
 export let receiveInto: (
   batch: DatagramBatch,
   fd: number,
   flags: number,
   peer: Uint8Array | undefined,
+  domain: number,
 ) => number;
 /**
  * Makes the slots from `first` on ready for `sendFrom`; a connected socket sends to its peer,
- * whatever the slots say.
+ * whatever the slots say. `peer` is its sockaddr, which only an IPv6 socket needs whose peer can be
+ * an IPv4 one, and only when `speaks`.
  */
-export let prepareSend: (batch: DatagramBatch, first: number, connected: boolean) => void;
+export let prepareSend: (
+  batch: DatagramBatch,
+  first: number,
+  connected: boolean,
+  domain: number,
+  peer: Uint8Array | undefined,
+) => void;
+/** Whether some slot from `first` on has control messages to send. */
+export let speaks: (batch: DatagramBatch, first: number) => boolean;
+/**
+ * Refuses a batch that trains would not fit.
+ *
+ * @throws {RangeError} its slots are too short for them, or have no room for the segments' size
+ */
+export let requireTrainRoom: (batch: DatagramBatch) => void;
+/** Whether some prepared slot is a train. */
+export let hasTrains: (batch: DatagramBatch) => boolean;
 /**
  * Sends prepared slots from `from` on. Returns how many were sent; `stopped` and `failure` tell the
  * rest. With `passOver`, "no room" fails the slots for that one receiver, and does not stop. An error of
- * the call itself tells of the `before` that were sent earlier, too.
+ * the call itself tells of the `before` that were sent earlier, too. `offload` is needed where there
+ * are trains.
  */
 export let sendFrom: (
   batch: DatagramBatch,
@@ -87,7 +132,8 @@ export let sendFrom: (
   from: number,
   flags: number,
   passOver: boolean,
-  before?: number,
+  before: number,
+  offload: SegmentationOffload | undefined,
 ) => number;
 
 /** The slot that the last send found no room for, or -1 when it did not stop for that. */
@@ -123,6 +169,13 @@ const SLOT_ALIGNMENT = 64;
 const NO_NAME = NAME;
 // What old contents are overwritten with in debug mode.
 const POISON = 0xa5;
+const CONTROL_MAX = 65536;
+/** The longest train: what the length field of UDP counts. */
+const TRAIN_BYTES_MAX = 65_535;
+/** CMSG_SPACE(sizeof(int)): the control message that tells the size of the segments. */
+const SEGMENT_CONTROL = 24;
+const INT_MAX = 2 ** 31 - 1;
+const UINT_MAX = 2 ** 32 - 1;
 
 /**
  * Memory for many datagrams, laid out once: what `recvmmsg` fills and `sendmmsg` sends, in place.
@@ -132,6 +185,12 @@ const POISON = 0xa5;
  * Slots are numbered from 0. `memory` holds all payloads; slot i has `length(i)` bytes of it from
  * `offset(i)`. Reading a slot allocates nothing, except `view` and the first `address` of each
  * sender.
+ *
+ * What the kernel knows of each datagram beside its payload is read by slot too (`destination`,
+ * `ttl`, `ecn`, `timestampSeconds`, `segmentBytes` …), once an option of the socket asks for it; and
+ * what a datagram is to be sent with is written by slot (`setSource`, `setTtl`, `setEcn`, `reply` …).
+ * What was told is never sent on unless it is written, but a train goes out as a train. What was
+ * written stays with the slot until the next receive.
  *
  * Lifetime: the contents are valid until the next receive into the batch. `free` empties `memory`
  * and every view. A batch belongs to one call at a time: while a promise form waits with it, every
@@ -158,6 +217,7 @@ const POISON = 0xa5;
 export class DatagramBatch<A extends Address = Address> {
   readonly #capacity: number;
   readonly #slotBytes: number;
+  readonly #controlBytes: number;
   readonly #payload: NativeBuffer;
   readonly #memory: Uint8Array<ArrayBuffer>;
   /** A view of the same memory that no caller can reach to lie about: empty when it is gone. */
@@ -174,6 +234,7 @@ export class DatagramBatch<A extends Address = Address> {
    */
   readonly #homes: Uint16Array;
   readonly #failures: Uint8Array;
+  readonly #control: slotControl.SlotControl;
   readonly #peersMax: number;
   #senders: SenderTable | undefined;
   #kept: Uint16Array | undefined;
@@ -190,6 +251,13 @@ export class DatagramBatch<A extends Address = Address> {
   /** The slots below are prepared. A call that waits sends these, whatever `count` says since. */
   #sendEnd = 0;
   #failed = 0;
+  /** Whether a prepared slot is a train. */
+  #hasTrains = false;
+  /** The slot of a train that went out datagram by datagram, and not to its end; or -1. */
+  #partSlot = -1;
+  /** How many bytes of it have gone out. */
+  #partBytes = 0;
+  #trainTables: BatchTables | undefined;
   #stoppedIndex = 0;
   #stoppedErrno = 0;
   /** Whether a call has it that is not answered yet. */
@@ -203,15 +271,25 @@ export class DatagramBatch<A extends Address = Address> {
    * @throws {SystemError} `ENOMEM` there is not enough memory
    */
   constructor(options: DatagramBatchOptions = {}) {
-    const { capacity = 64, slotBytes = 2048, peersMax = 4096 } = requireOptions(options);
+    const {
+      capacity = 64,
+      slotBytes = 2048,
+      peersMax = 4096,
+      controlBytes = 256,
+    } = requireOptions(options);
     requireInteger(capacity, 1, UIO_MAXIOV, "the capacity of a DatagramBatch");
     requireInteger(slotBytes, 1, 2 ** 24, "the slotBytes of a DatagramBatch");
     requireInteger(peersMax, 1, 2 ** 20, "the peersMax of a DatagramBatch");
+    requireInteger(controlBytes, 0, CONTROL_MAX, "the controlBytes of a DatagramBatch");
     this.#capacity = capacity;
     this.#slotBytes = slotBytes;
+    this.#controlBytes = controlBytes;
     this.#peersMax = peersMax;
     this.#slotStride = Math.ceil(slotBytes / SLOT_ALIGNMENT) * SLOT_ALIGNMENT;
-    this.#layout = layOut(capacity);
+    const { SlotControl, sentStride } = loadSlotControl();
+    this.#layout = layOut(capacity, sentStride(controlBytes));
+    this.#homes = Uint16Array.from({ length: capacity }, (_, i) => i);
+    this.#failures = new Uint8Array(capacity);
     this.#payload = new NativeBuffer(capacity * this.#slotStride);
     this.#memory = this.#payload.bytes;
     this.#witness = this.#memory.subarray();
@@ -225,8 +303,24 @@ export class DatagramBatch<A extends Address = Address> {
     this.#view = new DataView(buffer);
     this.#words = new Int32Array(buffer);
     this.#bytes = this.#tables.bytes;
-    this.#homes = Uint16Array.from({ length: capacity }, (_, i) => i);
-    this.#failures = new Uint8Array(capacity);
+    try {
+      this.#control = new SlotControl(
+        {
+          capacity,
+          homes: this.#homes,
+          words: this.#words,
+          bytes: this.#bytes,
+          address: this.#tables.address,
+          sendHeaders: this.#layout.sendHeaders,
+          sentControl: this.#layout.sentControl,
+        },
+        controlBytes,
+      );
+    } catch (error) {
+      this.#payload.free();
+      this.#tables.free();
+      throw error;
+    }
     for (let i = 0; i < capacity; i++) this.#connect(i);
   }
 
@@ -259,6 +353,11 @@ export class DatagramBatch<A extends Address = Address> {
   /** Bytes of payload that a slot holds. */
   get slotBytes(): number {
     return this.#slotBytes;
+  }
+
+  /** Bytes of control messages that a slot has room for, to receive and again to send. */
+  get controlBytes(): number {
+    return this.#control.controlBytes;
   }
 
   /** The memory of all payloads. Empty after `free`. */
@@ -299,6 +398,7 @@ export class DatagramBatch<A extends Address = Address> {
     this.#requireSlot(i);
     requireInteger(length, 0, this.#slotBytes, "the length of a slot");
     const header = i * HEADER;
+    this.#forgetPart(i);
     mmsghdr.msg_len.set(this.#view, header, length);
     msghdr.msg_flags.set(this.#view, header, msghdr.msg_flags.get(this.#view, header) & ~MSG_TRUNC);
   }
@@ -362,19 +462,346 @@ export class DatagramBatch<A extends Address = Address> {
     const bytes = address === undefined ? undefined : addressBytes(toAnyAddress(address));
     this.#requireUsable();
     this.#requireSlot(i);
+    this.#forgetPart(i);
     if (bytes) this.#bytes.set(bytes, this.#nameOffset(i));
     this.#setNameLength(i, bytes?.length ?? 0);
   }
 
-  /** Makes slot i go where slot j goes: copies the address of j to i. */
+  /**
+   * Makes slot i go where slot j goes: copies the address of j to i, and from where and by which
+   * interface it goes. `destination(i)` and `interfaceIndex(i)` are then those of j, so that `reply`
+   * works with i too.
+   *
+   * @throws {RangeError} `controlBytes` have no room for it; nothing is written
+   */
   copySender(i: number, j: number): void {
     this.#requireUsable();
     this.#requireSlot(i);
     this.#requireSlot(j);
+    if (i === j) return;
+    this.#control.copyPath(i, j);
+    this.#forgetPart(i);
     const length = this.#nameLength(j);
     const source = this.#nameOffset(j) >> 2;
     this.#words.copyWithin(this.#nameOffset(i) >> 2, source, source + NAME / 4);
     this.#setNameLength(i, length);
+  }
+
+  /**
+   * The bytes of each datagram in slot i but the last one, which may be shorter: where the socket
+   * takes trains (`UdpOption.gro`), a slot may hold many datagrams of one sender and size, one after
+   * another. `length(i)` where it holds a single one; never 0 unless that is.
+   *
+   * The size comes as a control message: where `controlTruncated(i)`, a train may look like a single
+   * datagram. A train that was received goes out as the same train. `setSegmentBytes` says
+   * otherwise, and `write` puts a single datagram in its place.
+   *
+   * @example Trains, datagram by datagram, without a view of each
+   * ```ts
+   * import { UdpOption, UdpSocket } from "bun-sockets";
+   *
+   * using receiver = UdpSocket.bind("127.0.0.1:0");
+   * receiver.setOption(UdpOption.gro, true);
+   * using sender = UdpSocket.open("ipv4");
+   * sender.sendSegmentsSync(new Uint8Array(2500), { segmentBytes: 1200, to: receiver.localAddress });
+   *
+   * const lengths: number[] = [];
+   * for await (const batch of receiver.batches()) {
+   *   for (let i = 0; i < batch.count; i++) {
+   *     const step = batch.segmentBytes(i);
+   *     for (let at = 0; at < batch.length(i); at += step)
+   *       lengths.push(Math.min(step, batch.length(i) - at)); // from batch.offset(i) + at
+   *   }
+   *   break; // a server would go on
+   * }
+   * console.log(lengths.join(" ")); // 1200 1200 100
+   * ```
+   */
+  segmentBytes(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.segmentBytes(i, this.#length(i));
+  }
+
+  /**
+   * Makes slot i go out in datagrams of this size, the last one shorter, where it is longer than
+   * that. What the kernel refuses as a train goes out datagram by datagram in its place, and counts as
+   * one slot still: see `UdpSocket.offload`.
+   *
+   * @param bytes 1 to 65535; 0 is one datagram, whatever was received; undefined takes back what was
+   * set
+   * @throws {RangeError} bytes is out of range, or `controlBytes` is 0
+   */
+  setSegmentBytes(i: number, bytes: number | undefined): void {
+    this.#requireWritable(i, bytes, 0, 0xffff, "the size of segments");
+    this.#forgetPart(i);
+    this.#control.setSegmentBytes(i, bytes);
+  }
+
+  /**
+   * Where the datagram in slot i was sent to, with port 0: an address of this machine, a group, or
+   * everybody. Of the socket's family, as `address`: on an IPv6 socket IPv4 ones are mapped. One
+   * object for each. Undefined where the kernel did not tell: it does when
+   * `IpOption.receivePacketInfo` is on, or of an IPv6 socket `Ipv6Option.receivePacketInfo`.
+   */
+  destination(i: number): InetAddress | undefined {
+    this.#requireSlot(i);
+    return this.#control.destination(i) as InetAddress | undefined;
+  }
+
+  /** By which interface the datagram in slot i came in; -1 where the kernel did not tell. */
+  interfaceIndex(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.interfaceIndex(i);
+  }
+
+  /**
+   * The TTL or hop limit that the datagram in slot i arrived with, 0 to 255. -1 where the kernel did
+   * not tell: it does when `IpOption.receiveTtl` is on, for IPv6 `Ipv6Option.receiveHopLimit`.
+   */
+  ttl(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.ttl(i);
+  }
+
+  /**
+   * The type of service or traffic class that the datagram in slot i arrived with, 0 to 255: six bits
+   * of DSCP, two of ECN. -1 where the kernel did not tell: it does when `IpOption.receiveTos` is on,
+   * for IPv6 `Ipv6Option.receiveTrafficClass`.
+   */
+  trafficClass(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.trafficClass(i);
+  }
+
+  /**
+   * The congestion mark that the datagram in slot i arrived with: 0 not capable, 1 ECT(1), 2 ECT(0),
+   * 3 congestion experienced. -1 where the traffic class is not known.
+   */
+  ecn(i: number): number {
+    const trafficClass = this.trafficClass(i);
+    return trafficClass < 0 ? -1 : trafficClass & 3;
+  }
+
+  /**
+   * When the datagram in slot i came, by the system's clock: whole seconds since 1970. -1 where the
+   * kernel did not tell: it does when `SocketOption.timestampNs`, `timestamp` or `timestamping` is
+   * on. The device's clock only where there is no other time.
+   */
+  timestampSeconds(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.timestampSeconds(i);
+  }
+
+  /** The nanoseconds after `timestampSeconds(i)`; -1 where the kernel did not tell. */
+  timestampNanoseconds(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.timestampNanoseconds(i);
+  }
+
+  /**
+   * When the datagram in slot i came, in nanoseconds since 1970; undefined where the kernel did not
+   * tell. Allocates a bigint: the two halves above do not.
+   */
+  timestampNs(i: number): bigint | undefined {
+    const seconds = this.timestampSeconds(i);
+    if (seconds < 0) return undefined;
+    return BigInt(seconds) * 1_000_000_000n + BigInt(this.timestampNanoseconds(i));
+  }
+
+  /**
+   * How many datagrams the socket had dropped for lack of room when that in slot i came in, counted
+   * since it was opened, modulo 2^32. -1 where the kernel did not tell: it does when
+   * `SocketOption.receiveQueueOverflow` is on, once there was one.
+   */
+  dropped(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.dropped(i);
+  }
+
+  /**
+   * The mark of the datagram in slot i, 32 bits that the firewall set. -1 where the kernel did not
+   * tell: it does when `SocketOption.receiveMark` is on.
+   */
+  mark(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.mark(i);
+  }
+
+  /**
+   * The control messages that came with slot i, as the kernel wrote them: a view made when asked,
+   * overwritten by the next receive. For those that have no method here.
+   */
+  control(i: number): Uint8Array<ArrayBuffer> {
+    this.#requireUsable();
+    this.#requireSlot(i);
+    return this.#control.view(i);
+  }
+
+  /** Whether `controlBytes` were too few for what the kernel had to tell of slot i. */
+  controlTruncated(i: number): boolean {
+    this.#requireSlot(i);
+    return (msghdr.msg_flags.get(this.#view, i * HEADER) & MSG_CTRUNC) !== 0;
+  }
+
+  /**
+   * Makes slot i, or every slot in use, go back from the address that its datagram was sent to, so
+   * that a client of a machine with many addresses hears from the one that it asked; and by the
+   * interface that it came in by where addresses mean nothing without one. What was sent to a group
+   * or to everybody is answered from the address of this machine that IPv4 tells for it (an IPv6
+   * socket too, when `IpOption.receivePacketInfo` is on), and else from the one that the route
+   * chooses.
+   *
+   * @throws {TypeError} the kernel did not tell where a slot was sent to: see `destination`; nothing
+   * is written
+   * @throws {RangeError} `controlBytes` have no room for it; nothing is written
+   *
+   * @example A server on all addresses of a machine
+   * ```ts
+   * import { DatagramBatch, IpOption, UdpSocket } from "bun-sockets";
+   *
+   * using server = UdpSocket.bind("0.0.0.0:0");
+   * server.setOption(IpOption.receivePacketInfo, true);
+   * using client = UdpSocket.open("ipv4");
+   * client.sendToSync("ping", `127.0.0.2:${server.localAddress.port}`);
+   *
+   * using batch = new DatagramBatch();
+   * server.receiveBatchSync(batch);
+   * batch.reply();
+   * server.trySendBatch(batch);
+   * console.log(batch.destination(0)?.host); // 127.0.0.2
+   * console.log((await client.receiveFrom(new Uint8Array(4))).address.host); // 127.0.0.2
+   * ```
+   */
+  reply(i?: number): void {
+    this.#requireUsable();
+    if (i !== undefined) this.#requireSlot(i);
+    const first = i ?? 0;
+    const end = i === undefined ? this.#count : first + 1;
+    for (let k = first; k < end; k++) {
+      if (!this.#control.knowsDestination(k))
+        throw new TypeError(
+          `Cannot reply from where slot ${k} was sent to: the kernel did not tell, because ` +
+            "receivePacketInfo (of IpOption or Ipv6Option) was off, or there were no controlBytes",
+        );
+      this.#control.reply(k, false);
+    }
+    for (let k = first; k < end; k++) this.#control.reply(k, true);
+  }
+
+  /**
+   * Sets the address that slot i goes out from. The slot fails with `EINVAL` where it is of another
+   * family than where the slot goes, and with that or `ENETUNREACH` where it is not of this machine.
+   *
+   * @param address an address, or its text, whose port does not matter; undefined leaves it to the
+   * kernel
+   * @throws {TypeError} it is no IP address
+   * @throws {RangeError} `controlBytes` have no room for it
+   */
+  setSource(i: number, address: InetAddress | string | undefined): void {
+    const source = address === undefined ? undefined : toAnyAddress(address);
+    const bytes = source && addressBytes(source);
+    if (bytes && bytes[0] !== AF_INET && bytes[0] !== AF_INET6)
+      throw new TypeError(`Cannot send from ${source}: expected an IP address`);
+    this.#requireUsable();
+    this.#requireSlot(i);
+    this.#control.setSource(i, bytes);
+  }
+
+  /**
+   * Sets the interface that slot i goes out by.
+   *
+   * @param index of the interface, to 2^31 - 1; 0 or undefined leaves it to the route
+   * @throws {RangeError} index is out of range, or `controlBytes` have no room for it
+   */
+  setInterfaceIndex(i: number, index: number | undefined): void {
+    this.#requireWritable(i, index, 0, INT_MAX, "an interface index");
+    this.#control.setInterfaceIndex(i, index ?? 0);
+  }
+
+  /**
+   * Sets the TTL or hop limit that slot i goes out with.
+   *
+   * @param ttl 1 to 255; undefined is the socket's
+   * @throws {RangeError} ttl is out of range, or `controlBytes` have no room for it
+   */
+  setTtl(i: number, ttl: number | undefined): void {
+    this.#requireWritable(i, ttl, 1, 255, "a TTL");
+    this.#control.setTtl(i, ttl);
+  }
+
+  /**
+   * Sets the type of service or traffic class that slot i goes out with: DSCP and ECN together.
+   *
+   * @param trafficClass 0 to 255; undefined is the socket's
+   * @throws {RangeError} trafficClass is out of range, or `controlBytes` have no room for it
+   */
+  setTrafficClass(i: number, trafficClass: number | undefined): void {
+    this.#requireWritable(i, trafficClass, 0, 255, "a traffic class");
+    this.#control.setTrafficClass(i, trafficClass);
+  }
+
+  /**
+   * Sets the ECN bits that slot i goes out with. The DSCP is that of `setTrafficClass`, or 0 where
+   * that was not called.
+   *
+   * @param ecn 0 not capable, 1 ECT(1), 2 ECT(0), 3 congestion experienced
+   * @throws {RangeError} ecn is out of range, or `controlBytes` have no room for it
+   */
+  setEcn(i: number, ecn: number): void {
+    requireInteger(ecn, 0, 3, "ECN bits");
+    this.#requireUsable();
+    this.#requireSlot(i);
+    this.#control.setEcn(i, ecn);
+  }
+
+  /**
+   * Sets the mark that slot i goes out with, for the firewall and for routing. Takes CAP_NET_RAW or
+   * CAP_NET_ADMIN: else the slot fails with `EPERM`.
+   *
+   * @param mark 0 to 2^32 - 1; undefined is the socket's
+   * @throws {RangeError} mark is out of range, or `controlBytes` have no room for it
+   */
+  setMark(i: number, mark: number | undefined): void {
+    this.#requireWritable(i, mark, 0, UINT_MAX, "a mark");
+    this.#control.setMark(i, mark);
+  }
+
+  /**
+   * Sets when slot i is to go out, by the clock that `SocketOption.transmitTime` names: without that
+   * option the slot fails with `EINVAL`. It takes a queueing discipline (etf, fq) that holds it back
+   * until then.
+   *
+   * @param seconds whole seconds, to 2^34; undefined is at once
+   * @param nanoseconds after that, 0 to 999,999,999
+   * @throws {RangeError} one is out of range, or `controlBytes` have no room for it
+   */
+  setTransmitTime(i: number, seconds: number | undefined, nanoseconds = 0): void {
+    requireInteger(nanoseconds, 0, 999_999_999, "the nanoseconds of a time");
+    this.#requireWritable(i, seconds, 0, 2 ** 34, "the seconds of a time");
+    if (seconds === undefined) this.#control.setTransmitTime(i, undefined, 0);
+    else {
+      // The product has more than the 53 bits of a number: in parts of 16 bits each has fewer.
+      const upper = Math.floor(seconds / 65536) * 1e9;
+      const lower = (seconds % 65536) * 1e9 + nanoseconds + (upper % 65536) * 65536;
+      const high = Math.floor(upper / 65536) + Math.floor(lower / 2 ** 32);
+      this.#control.setTransmitTime(i, (lower % 2 ** 32) | 0, high | 0);
+    }
+  }
+
+  /**
+   * Sets control messages that slot i goes out with as they are, before those of the other methods,
+   * which the kernel prefers where both say something. The slot fails with `EINVAL` where they are
+   * none.
+   *
+   * @param bytes as `struct cmsghdr` lays them out, copied; undefined is none
+   * @throws {TypeError} it is no view
+   * @throws {RangeError} `controlBytes` have no room for them
+   */
+  setControl(i: number, bytes: ArrayBufferView | undefined): void {
+    if (bytes !== undefined) requireView(bytes, "control messages");
+    this.#requireUsable();
+    this.#requireSlot(i);
+    this.#control.setControl(i, bytes === undefined ? NO_BYTES : bytesOf(bytes));
   }
 
   /**
@@ -399,6 +826,7 @@ export class DatagramBatch<A extends Address = Address> {
     this.#requireUsable();
     this.setLength(i, source.length);
     this.#memory.set(source, this.offset(i));
+    this.#control.replace(i);
   }
 
   /** Exchanges two slots, by exchanging their headers: no payload moves. */
@@ -409,12 +837,15 @@ export class DatagramBatch<A extends Address = Address> {
     // What a header without a name means depends on its place: so it is settled before it moves.
     this.#setNameLength(i, this.#nameLength(i));
     this.#setNameLength(j, this.#nameLength(j));
+    this.#control.settle(Math.max(i, j));
     const { sendHeaders } = this.#layout;
     swapWords(this.#words, i * HEADER_WORDS, j * HEADER_WORDS);
     swapWords(this.#words, sendHeaders / 4 + i * HEADER_WORDS, sendHeaders / 4 + j * HEADER_WORDS);
     const home = this.#homes[i] as number;
     this.#homes[i] = this.#homes[j] as number;
     this.#homes[j] = home;
+    if (this.#partSlot === i) this.#partSlot = j;
+    else if (this.#partSlot === j) this.#partSlot = i;
   }
 
   /**
@@ -458,7 +889,8 @@ export class DatagramBatch<A extends Address = Address> {
 
   /**
    * Why slot i could not be sent by the last send, as the C name of the error: "ENETUNREACH",
-   * "EMSGSIZE" (too long, or truncated when received), … Undefined where it was sent, or not tried.
+   * "EMSGSIZE" (too long, or truncated when received), … Undefined where it was sent, or not tried. Of
+   * a train that went out datagram by datagram the first ones may have been sent.
    * The numbers are those of the send: `swap` and `keep` do not move them, the next send forgets
    * them.
    */
@@ -470,7 +902,7 @@ export class DatagramBatch<A extends Address = Address> {
 
   /** Whether the memory is gone: freed, or its ArrayBuffer was transferred. */
   get freed(): boolean {
-    return this.#gone();
+    return this.#gone() || this.#control.gone;
   }
 
   /**
@@ -484,6 +916,7 @@ export class DatagramBatch<A extends Address = Address> {
     }
     this.#payload.free();
     this.#tables.free();
+    this.#control.free();
     this.#count = 0;
   }
 
@@ -510,7 +943,23 @@ export class DatagramBatch<A extends Address = Address> {
       requireInteger(i, 0, this.#capacity - 1, "the index of a slot");
   }
 
+  #requireWritable(
+    i: number,
+    value: number | undefined,
+    minimum: number,
+    maximum: number,
+    name: string,
+  ): void {
+    if (value !== undefined) requireInteger(value, minimum, maximum, name);
+    this.#requireUsable();
+    this.#requireSlot(i);
+  }
+
   // What the kernel is told comes from private members only: a subclass may override the others.
+
+  #forgetPart(i: number): void {
+    if (this.#partSlot === i) this.#partSlot = -1;
+  }
 
   #length(i: number): number {
     return Math.min(mmsghdr.msg_len.get(this.#view, i * HEADER), this.#slotBytes);
@@ -525,7 +974,7 @@ export class DatagramBatch<A extends Address = Address> {
   }
 
   #requireUsable(): void {
-    if (this.#gone())
+    if (this.#gone() || this.#control.gone)
       throw new TypeError("Cannot use a DatagramBatch whose memory was freed or transferred");
   }
 
@@ -549,20 +998,21 @@ export class DatagramBatch<A extends Address = Address> {
   }
 
   /** One recvmmsg. Returns the datagrams received, or `-errno`. */
-  #receive(fd: number, flags: number, peer: Uint8Array | undefined): number {
+  #receive(fd: number, flags: number, peer: Uint8Array | undefined, domain: number): number {
     this.#requireUsable();
+    this.#control.begin(domain);
     // The kernel reads how much room there is for a name where it wrote how long the last one was.
     for (let i = 0; i < this.#namedEnd; i++) {
       msghdr.msg_namelen.set(this.#view, i * HEADER, NO_NAME);
     }
     this.#count = this.#namedEnd = this.#peerEnd = 0;
+    this.#partSlot = -1;
     if (this.#asksNames !== (peer === undefined)) this.#askNames(peer === undefined);
-    // MSG_TRUNC as an input flag: msg_len tells the true length of a datagram that did not fit.
-    const inputFlags = flags | MSG_DONTWAIT | MSG_TRUNC;
     const slots = flags & MSG_PEEK ? 1 : this.#capacity;
-    const received = recvmmsg(fd, this.#tables.address, slots, inputFlags, null);
+    const received = recvmmsg(fd, this.#tables.address, slots, flags | MSG_DONTWAIT, null);
     if (received <= 0) return received;
     this.#count = received;
+    this.#control.end(received);
     if (peer === undefined) this.#namedEnd = received;
     else this.#peerEnd = received;
     this.#peer = peer;
@@ -579,14 +1029,22 @@ export class DatagramBatch<A extends Address = Address> {
   }
 
   /** Sets the headers that `#send` sends, from the lengths and addresses of the slots. */
-  #prepareSend(first: number, connected: boolean): void {
+  #prepareSend(
+    first: number,
+    connected: boolean,
+    domain: number,
+    peer: Uint8Array | undefined,
+  ): void {
     this.#requireUsable();
     requireInteger(first, 0, this.#count, "the first slot to send");
     const { sendHeaders, sendVectors } = this.#layout;
     const view = this.#view;
     const homes = this.#homes;
+    const control = this.#control;
     if (this.#failed > 0) this.#failures.fill(0);
     this.#failed = 0;
+    this.#hasTrains = false;
+    if (this.#partSlot !== first) this.#partSlot = -1;
     this.#sendEnd = this.#count;
     for (let i = first; i < this.#count; i++) {
       const header = sendHeaders + i * HEADER;
@@ -598,39 +1056,59 @@ export class DatagramBatch<A extends Address = Address> {
       // many vectors the kernel refuses with EMSGSIZE before it reads one, and the slot fails like
       // any other.
       msghdr.msg_iovlen.set(view, header, this.#truncated(i) ? UIO_MAXIOV + 1 : 1);
+      if (!control.speaks(i)) control.clear(i);
+      else {
+        const name = connected ? (peer ?? NO_BYTES) : this.#bytes;
+        control.prepare(i, this.#length(i), domain, name, connected ? 0 : this.#nameOffset(i));
+        if (control.preparedSegment(i) > 0) this.#hasTrains = true;
+      }
     }
+  }
+
+  #speaks(first: number): boolean {
+    // Asked before anything else is: a number far below 0 would be counted up from.
+    this.#requireUsable();
+    requireInteger(first, 0, this.#count, "the first slot to send");
+    for (let i = first; i < this.#count; i++) if (this.#control.speaks(i)) return true;
+    return false;
   }
 
   /**
    * Sends the prepared slots from `from` on. Returns how many were sent; `stopped` and `failure`
    * tell the rest.
    */
-  #send(fd: number, from: number, flags: number, passOver: boolean, before: number): number {
+  #send(
+    fd: number,
+    from: number,
+    flags: number,
+    passOver: boolean,
+    before: number,
+    offload: SegmentationOffload | undefined,
+  ): number {
     // Asked each time: a call that waited may find it gone.
     this.#requireUsable();
-    const headers = this.#tables.address + this.#layout.sendHeaders;
     this.#stoppedErrno = 0;
     // Slots whose receivers have no room.
     let full: number[] | undefined;
     let sent = 0;
     let refused = -1;
+    let passed = 0;
+    let wasShort = false;
     let i = from;
     while (i < this.#sendEnd) {
-      const end = full ? this.#nextFull(i, full) : this.#sendEnd;
-      if (end === i) {
+      const end = full ? this.#nextFull(i, full) : this.#nextAlone(i, offload);
+      if (full && end === i) {
         // Sent now, it could overtake what the same receiver had no room for.
         this.#fail(i++, EAGAIN);
         continue;
       }
-      const result = sendmmsg(
-        fd,
-        headers + i * HEADER,
-        end - i,
-        flags | MSG_DONTWAIT | MSG_NOSIGNAL,
-      );
+      const result = this.#sendSome(fd, i, end, flags | MSG_DONTWAIT | MSG_NOSIGNAL, offload);
       if (result > 0) {
         sent += result;
         i += result;
+        // What stopped the one before was a pending error, which that call has used up.
+        if (wasShort) errorsOf(fd)?.drain(fd);
+        wasShort = i < end;
       } else if (result === -EAGAIN && passOver) {
         full ??= [];
         full.push(i);
@@ -638,6 +1116,10 @@ export class DatagramBatch<A extends Address = Address> {
         this.#stoppedIndex = i;
         this.#stoppedErrno = -result || EAGAIN;
         break;
+      } else if (errorsOf(fd)?.passes(fd, result, refused === i ? passed : 0)) {
+        // It tells of an earlier datagram, and was queued for whoever wants to know.
+        passed = refused === i ? passed + 1 : 1;
+        refused = i;
       } else if (result === -ECONNREFUSED && refused !== i) {
         // It tells of an earlier datagram to the peer. This one has not been tried yet.
         refused = i;
@@ -650,8 +1132,63 @@ export class DatagramBatch<A extends Address = Address> {
   }
 
   #fail(i: number, errno: number): void {
+    this.#forgetPart(i);
     this.#failures[i] = errno;
     this.#failed++;
+  }
+
+  /** Sends slots i to `end`, or slot i datagram by datagram where that is `end`, or it is refused. */
+  #sendSome(
+    fd: number,
+    i: number,
+    end: number,
+    flags: number,
+    offload: SegmentationOffload | undefined,
+  ): number {
+    if (offload && end === i) return this.#sendAlone(fd, i, flags, offload, 0);
+    const headers = this.#tables.address + this.#layout.sendHeaders;
+    let result = sendmmsg(fd, headers + i * HEADER, end - i, flags);
+    if (!offload) return result;
+    for (let tries = 0; offload.isStale(fd, result, tries); tries++)
+      result = sendmmsg(fd, headers + i * HEADER, end - i, flags);
+    for (let k = i; k < i + result; k++) {
+      const segment = this.#control.preparedSegment(k);
+      if (segment > 0) offload.count(Math.ceil(this.#length(k) / segment));
+    }
+    const isTrain = this.#control.preparedSegment(i) > 0 && !this.#truncated(i);
+    const isRefused = isTrain && offload.isAboutTrain(-result);
+    return isRefused ? this.#sendAlone(fd, i, flags, offload, -result) : result;
+  }
+
+  /** The first slot from `from` on that goes out datagram by datagram, or where the slots end. */
+  #nextAlone(from: number, offload: SegmentationOffload | undefined): number {
+    if (!offload) return this.#sendEnd;
+    for (let i = from; i < this.#sendEnd; i++) {
+      if (i === this.#partSlot) return i;
+      const segment = this.#control.preparedSegment(i);
+      if (segment === 0 || this.#truncated(i)) continue;
+      const length = msghdr.msg_namelen.get(this.#view, this.#layout.sendHeaders + i * HEADER);
+      if (offload.refuses(this.#words, this.#nameOffset(i) >> 2, length, segment)) return i;
+    }
+    return this.#sendEnd;
+  }
+
+  /** Sends what is left of slot i datagram by datagram. Returns 1, or `-errno` when it is not done. */
+  #sendAlone(
+    fd: number,
+    i: number,
+    flags: number,
+    offload: SegmentationOffload,
+    errno: number,
+  ): number {
+    const { sendHeaders } = this.#layout;
+    this.#trainTables ??= { view: this.#view, words: this.#words, address: this.#tables.address };
+    const from = this.#partSlot === i ? this.#partBytes : 0;
+    const header = sendHeaders + i * HEADER;
+    const sent = offload.sendAlone(fd, flags, this.#trainTables, header, from, errno);
+    this.#partSlot = offload.stopped === 0 || sent === 0 ? -1 : i;
+    this.#partBytes = sent;
+    return offload.stopped === 0 ? 1 : -offload.stopped;
   }
 
   /** The first slot from `from` on that goes where one of the `full` goes, or `count`. */
@@ -673,10 +1210,17 @@ export class DatagramBatch<A extends Address = Address> {
 
   static {
     isBatch = (value): value is DatagramBatch => value instanceof Object && #homes in value;
-    receiveInto = (batch, fd, flags, peer) => batch.#receive(fd, flags, peer);
-    prepareSend = (batch, first, connected) => batch.#prepareSend(first, connected);
-    sendFrom = (batch, fd, from, flags, passOver, before = 0) =>
-      batch.#send(fd, from, flags, passOver, before);
+    receiveInto = (batch, fd, flags, peer, domain) => batch.#receive(fd, flags, peer, domain);
+    prepareSend = (batch, first, connected, domain, peer) =>
+      batch.#prepareSend(first, connected, domain, peer);
+    speaks = (batch, first) => batch.#speaks(first);
+    requireTrainRoom = (batch) => {
+      if (batch.#slotBytes < TRAIN_BYTES_MAX) throw tooShortForTrains(batch.#slotBytes);
+      if (batch.#controlBytes < SEGMENT_CONTROL) throw tooFewForSegments(batch.#controlBytes);
+    };
+    hasTrains = (batch) => batch.#hasTrains;
+    sendFrom = (batch, fd, from, flags, passOver, before, offload) =>
+      batch.#send(fd, from, flags, passOver, before, offload);
     requireIdle = (batch, syscall) => batch.#requireIdle(syscall);
     foundNoRoom = (batch) =>
       batch.#stoppedErrno === EAGAIN || (batch.#failed > 0 && batch.#failures.includes(EAGAIN));
@@ -688,6 +1232,7 @@ export class DatagramBatch<A extends Address = Address> {
     release = (batch) => batch.#release();
     poison = (batch) => {
       if (!batch.#gone()) batch.#memory.fill(POISON);
+      batch.#control.poison(POISON);
     };
     waitsFrom = (batch) => (batch.#stoppedErrno === EAGAIN ? batch.#stoppedIndex : -1);
   }
@@ -699,15 +1244,39 @@ interface Layout {
   readonly receiveVectors: number;
   readonly sendVectors: number;
   readonly names: number;
+  readonly sentControl: number;
   readonly end: number;
 }
 
-function layOut(capacity: number): Layout {
+function layOut(capacity: number, sentStride: number): Layout {
   const sendHeaders = capacity * HEADER;
   const receiveVectors = sendHeaders + capacity * HEADER;
   const sendVectors = receiveVectors + capacity * iovec.size;
   const names = sendVectors + capacity * iovec.size;
-  return { sendHeaders, receiveVectors, sendVectors, names, end: names + capacity * NAME };
+  const sentControl = names + capacity * NAME;
+  const end = sentControl + capacity * sentStride;
+  return { sendHeaders, receiveVectors, sendVectors, names, sentControl, end };
+}
+
+// Loaded by the first batch: an import pays for nothing that is not used.
+function loadSlotControl(): typeof slotControl {
+  return require("./internal/slot_control.ts");
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** The error of slots that would lose datagrams of a train. */
+export function tooShortForTrains(slotBytes: number): RangeError {
+  return new RangeError(
+    `Cannot receive into slots of ${slotBytes} bytes while UdpOption.gro is on: expected ${TRAIN_BYTES_MAX} or more, which hold every train`,
+  );
+}
+
+/** The error of control memory without which a train looks like one datagram. */
+export function tooFewForSegments(controlBytes: number): RangeError {
+  return new RangeError(
+    `Cannot receive with ${controlBytes} controlBytes while UdpOption.gro is on: expected ${SEGMENT_CONTROL} or more, which tell the size of the segments`,
+  );
 }
 
 function swapWords(words: Int32Array, left: number, right: number): void {

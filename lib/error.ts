@@ -4,12 +4,14 @@ import { errorName, strerror } from "./sys/errno.ts";
 /** What an error tells beside its number; each becomes the property of that name. */
 export interface SystemErrorDetails {
   /** The address of the call: its text ("127.0.0.1:80") stands in the message. */
-  readonly address?: {
-    readonly host?: string;
-    readonly port?: number;
-    readonly path?: string | undefined;
-    toString(): string;
-  };
+  readonly address?:
+    | {
+        readonly host?: string | undefined;
+        readonly port?: number | undefined;
+        readonly path?: string | undefined;
+        toString(): string;
+      }
+    | undefined;
   /** Whether the socket was a Unix one, whose errors have other remedies. */
   readonly unix?: boolean;
   /** Whether `address` is where data was to go, rather than the socket's own. */
@@ -20,6 +22,14 @@ export interface SystemErrorDetails {
   readonly option?: string;
   /** What the caller can do about it. */
   readonly hint?: string | undefined;
+  /** The limit that has passed, in milliseconds. Of a TimeoutError only, as what follows. */
+  readonly timeoutMs?: number | undefined;
+  /** For how long nothing was to come to a halt, in milliseconds. */
+  readonly idleMs?: number | undefined;
+  /** The name that was asked for. */
+  readonly host?: string | undefined;
+  /** The service or port that was asked for with it. */
+  readonly service?: string | number | undefined;
 }
 
 /**
@@ -97,7 +107,7 @@ export class SystemError extends Error {
     if (option !== undefined) this.option = option;
     if (transferred) this.transferred = transferred;
     const call = `${kindOf(details)}${syscall} ${code}`;
-    const hint = details.hint ?? hints[call] ?? rightFor(call, code);
+    const hint = details.hint ?? hints[call] ?? rareHint(call, code, address?.host);
     if (hint) this.hint = hint;
   }
 }
@@ -105,15 +115,65 @@ export class SystemError extends Error {
 /**
  * A call that waited as long as it was allowed to: `ETIMEDOUT`. Nothing was lost; `transferred`
  * says what was done.
+ *
+ * The message names what was waited for, where the call is about an address or a name, and the limit:
+ * "connect ETIMEDOUT 192.0.2.1:80: timed out after 500 ms". `address`, `port` and `path` are those of
+ * the peer for a connect, and those of the listener for an accept.
+ *
+ * @example
+ * ```ts
+ * import { TcpListener, TimeoutError } from "bun-sockets";
+ *
+ * using listener = TcpListener.listen("127.0.0.1:0");
+ * try {
+ *   await listener.accept({ timeoutMs: 20 });
+ * } catch (error) {
+ *   if (!(error instanceof TimeoutError)) throw error;
+ *   console.log(error.syscall, error.address, error.timeoutMs); // accept4 127.0.0.1 20
+ * }
+ * ```
  */
 export class TimeoutError extends SystemError {
   override name = "TimeoutError";
+  /** The limit that has passed, in milliseconds, where it is known. */
+  declare readonly timeoutMs?: number;
+  /** The limit without a byte that has passed, in milliseconds, where that was the one. */
+  declare readonly idleMs?: number;
+  /** The name that was asked for, where the call looks it up or connects to it: "example.com". */
+  declare readonly host?: string;
+  /** The service or port that was asked for with the name. */
+  declare readonly service?: string | number;
 
   /** @param syscall the C name of the call that had nothing to do */
-  constructor(syscall: string, details?: SystemErrorDetails) {
+  constructor(syscall: string, details: SystemErrorDetails = {}) {
     super(ETIMEDOUT, syscall, details);
-    this.message = `${syscall} ${this.code}: timed out`;
+    const { timeoutMs, idleMs, host, service } = details;
+    if (timeoutMs !== undefined) this.timeoutMs = timeoutMs;
+    if (idleMs !== undefined) this.idleMs = idleMs;
+    if (host !== undefined) this.host = host;
+    if (service !== undefined) this.service = service;
+    const where = details.address ?? (host === undefined ? undefined : nameOf(host, service));
+    this.message =
+      `${syscall} ${this.code}${where === undefined ? "" : ` ${where}`}: ` +
+      (idleMs === undefined ? "timed out" : "no byte was moved") +
+      (idleMs === undefined ? after(timeoutMs) : ` for ${idleMs} ms`);
   }
+}
+
+function after(timeoutMs: number | undefined): string {
+  return timeoutMs === undefined ? "" : ` after ${timeoutMs} ms`;
+}
+
+// A name can be anything that somebody has typed, but it does not end the line.
+function nameOf(host: string, service: string | number | undefined): string {
+  return JSON.stringify(service === undefined ? host : `${host}:${service}`).slice(1, -1);
+}
+
+/** The error of a call that took too long, with what its caller knows of it; any other as it is. */
+export function withDetails(error: unknown, details: SystemErrorDetails): unknown {
+  if (!(error instanceof TimeoutError)) return error;
+  const { syscall, timeoutMs, idleMs, host, service, transferred = 0 } = error;
+  return new TimeoutError(syscall, { timeoutMs, idleMs, host, service, transferred, ...details });
 }
 
 /** A call on a socket that is closed: `EBADF`. */
@@ -138,6 +198,10 @@ export interface ConnectAttempt {
  * attempt, in the order in which they were begun, each with its address; a `TimeoutError` stands for
  * one that took longer than `attemptTimeoutMs`.
  *
+ * `code` and `errno` are of the attempt that tells most: an answer (`ECONNREFUSED`) before a silence
+ * (`ETIMEDOUT`), and that before no way there (`ENETUNREACH`, `EHOSTUNREACH`, `EADDRNOTAVAIL`,
+ * `EAFNOSUPPORT`), as where a machine has no IPv6; of two alike the first.
+ *
  * @example
  * ```ts
  * import { ConnectError, TcpListener, TcpSocket } from "bun-sockets";
@@ -158,9 +222,9 @@ export class ConnectError extends AggregateError {
   override name = "ConnectError";
   /** The error of each attempt. */
   declare readonly errors: SystemError[];
-  /** The C name of the error of the first attempt: "ECONNREFUSED". */
+  /** The C name of the error that tells most: "ECONNREFUSED". */
   readonly code: string;
-  /** The error of the first attempt as a negative number: -111. */
+  /** The error that tells most as a negative number: -111. */
   readonly errno: number;
   /** "connect". */
   readonly syscall: "connect" = "connect";
@@ -174,16 +238,31 @@ export class ConnectError extends AggregateError {
     const told = attempts
       .map((attempt) => `${attempt?.address} ${attempt?.error?.code}`)
       .join(", ");
-    const where = JSON.stringify(`${host}:${service}`).slice(1, -1);
     const errors = attempts.map((attempt) => attempt?.error);
-    super(errors, `Cannot connect to ${where}: ${told}`);
-    const [first] = errors;
-    this.code = first?.code ?? "";
-    this.errno = first?.errno ?? 0;
+    super(errors, `Cannot connect to ${nameOf(host, service)}: ${told}`);
+    // toSorted is stable.
+    const [telling] = errors.toSorted((left, right) => silenceOf(left) - silenceOf(right));
+    this.code = telling?.code ?? "";
+    this.errno = telling?.errno ?? 0;
     this.host = host;
     this.service = service;
   }
 }
+
+// How little an attempt that failed has heard: 0 for an answer.
+function silenceOf(error: SystemError | undefined): number {
+  if (error?.code === "ETIMEDOUT") return 1;
+  return NO_WAY.includes(error?.code ?? "") ? 2 : 0;
+}
+
+const NO_WAY: readonly string[] = [
+  "EADDRNOTAVAIL",
+  "EAFNOSUPPORT",
+  "EHOSTDOWN",
+  "EHOSTUNREACH",
+  "ENETDOWN",
+  "ENETUNREACH",
+];
 
 /** What a resolution error tells beside its code. */
 export interface ResolutionErrorDetails {
@@ -287,12 +366,12 @@ function describe(errno: number): string {
   return text.startsWith("Unknown") ? strerror(Math.abs(errno)).toLowerCase() : text;
 }
 
-// The rights that calls take are a table of their own, which few programs need.
-function rightFor(call: string, code: string): string | undefined {
-  if (code !== "EPERM" && code !== "EACCES") return undefined;
+// What few programs need is a table of its own.
+function rareHint(call: string, code: string, host: string | undefined): string | undefined {
+  if (code !== "EPERM" && code !== "EACCES" && code !== "EINVAL") return undefined;
   try {
-    const { remedyOf }: typeof import("./internal/hints.ts") = require("./internal/hints.ts");
-    return remedyOf(call);
+    const { hintOf }: typeof import("./internal/hints.ts") = require("./internal/hints.ts");
+    return hintOf(call, code, host);
   } catch {
     // It cannot be read, for lack of descriptors. The error matters more.
     return undefined;
@@ -319,6 +398,8 @@ const hints: Readonly<Record<string, string>> = {
   "send ECONNREFUSED": REFUSED,
   "send EDESTADDRREQ": NO_PEER,
   "send EMSGSIZE": TOO_LONG,
+  "sendmmsg EMSGSIZE": TOO_LONG,
+  "sendmsg EMSGSIZE": TOO_LONG,
   "sendto EACCES": BROADCAST,
   "sendto EMSGSIZE": TOO_LONG,
   "unix bind EADDRINUSE":

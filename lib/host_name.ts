@@ -1,5 +1,6 @@
 import { HOST_NAME_MAX } from "../structs/constants/limits.ts";
 import { check } from "./error.ts";
+import { requireOptions } from "./internal/arguments.ts";
 import { requireText } from "./internal/sockaddr.ts";
 import { type ResolveOptions, resolve, resolveSync } from "./resolve.ts";
 import type { CancelOptions, TimeoutOptions } from "./socket.ts";
@@ -59,7 +60,7 @@ export async function fullHostName(
   host: string = hostName(),
   options: CancelOptions = {},
 ): Promise<string> {
-  const { signal, timeoutMs } = options;
+  const { signal, timeoutMs } = requireOptions(options);
   const hints: ResolveOptions = { type: "stream", canonicalName: true, signal, timeoutMs };
   const [first] = await resolve(host, undefined, hints);
   return first?.canonicalName ?? host;
@@ -72,10 +73,8 @@ export async function fullHostName(
  * @throws as resolve
  * @see {@link https://man7.org/linux/man-pages/man1/hostname.1.html | hostname(1), under --fqdn}
  */
-export function fullHostNameSync(
-  host: string = hostName(),
-  { timeoutMs }: TimeoutOptions = {},
-): string {
+export function fullHostNameSync(host: string = hostName(), options: TimeoutOptions = {}): string {
+  const { timeoutMs } = requireOptions(options);
   const hints = { type: "stream", canonicalName: true, timeoutMs } as const;
   const [first] = resolveSync(host, undefined, hints);
   return first?.canonicalName ?? host;

@@ -31,6 +31,16 @@ export {
   type CapabilityName,
   capabilities,
 } from "./capabilities.ts";
+export {
+  type ControlKind,
+  type ControlMessage,
+  ControlReader,
+  type ControlTime,
+  ControlWriter,
+  decodeControl,
+  type PacketFamily,
+  type PacketSource,
+} from "./control.ts";
 export { DatagramBatch, type DatagramBatchOptions, type Stopped } from "./datagram_batch.ts";
 export {
   type CancelSignal,
@@ -43,6 +53,22 @@ export {
   type SystemErrorDetails,
   TimeoutError,
 } from "./error.ts";
+// As types only: what fetches errors is loaded when a socket is first asked for them.
+export type {
+  ErrorQueueState,
+  ErrorsOptions,
+  ExtendedError,
+  IcmpError,
+  LocalError,
+  PathMtuError,
+  QueuedError,
+  QueuedErrors,
+  TransmitTimeMissed,
+  TransmitTimestamp,
+  UnknownError,
+  ZeroCopyNotice,
+} from "./error_queue.ts";
+export { type FilterInstruction, FilterProgram } from "./filter_program.ts";
 export { fullHostName, fullHostNameSync, hostName, setHostName } from "./host_name.ts";
 export {
   type HostEntry,
@@ -77,8 +103,37 @@ export {
 } from "./internal/lazy_options.ts";
 export { type ListenFd, listenFds } from "./listen_fds.ts";
 export { type ConnectionsOptions, Listener } from "./listener.ts";
+export {
+  type BufferUse,
+  type InterfaceLoss,
+  type Loss,
+  LossWindow,
+  type LossWindowOptions,
+  type ProtocolLoss,
+} from "./loss.ts";
 export { Message, type MessageOptions } from "./message.ts";
+export {
+  type GroupMembership,
+  type GroupOptions,
+  type InterfaceLike,
+  type InterfaceMembership,
+  type JoinOptions,
+  type LeaveOptions,
+  type MembershipsOptions,
+  memberships,
+  type SourceFilter,
+} from "./multicast.ts";
 export { NativeBuffer } from "./native_buffer.ts";
+// As types only: the module itself is loaded when a train is first sent.
+export type {
+  Offload,
+  OffloadReason,
+  RefusedDestination,
+  SegmentAsyncOptions,
+  SegmentOptions,
+  SegmentPayload,
+  SegmentWaitOptions,
+} from "./offload.ts";
 export {
   type OpenSocket,
   openSockets,
@@ -105,6 +160,13 @@ export {
   type AddressListParts,
   Prefix,
 } from "./prefix.ts";
+export {
+  type DescriptorKind,
+  type DescriptorsMax,
+  ReceivedDescriptor,
+  type ReceivedDescriptors,
+  type SendableDescriptor,
+} from "./received_descriptor.ts";
 export {
   type ResolvedAddress,
   type ResolveHints,
@@ -174,7 +236,7 @@ export {
   TcpSocket,
   type TcpSocketOptions,
 } from "./tcp_socket.ts";
-export { UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
+export { type PathMtuDiscovery, UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
 export {
   type UnixBindOptions,
   UnixDatagramSocket,
@@ -192,3 +254,12 @@ export {
   UnixSocket,
   type UnixSocketOptions,
 } from "./unix_socket.ts";
+// As types only: the module itself is loaded by the first send without a copy.
+export type {
+  ZeroCopyLease,
+  ZeroCopyOptions,
+  ZeroCopyOutcome,
+  ZeroCopyState,
+  ZeroCopyTryOptions,
+  ZeroCopyWaitOptions,
+} from "./zero_copy.ts";

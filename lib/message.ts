@@ -1,9 +1,4 @@
-import {
-  MSG_CMSG_CLOEXEC,
-  MSG_CTRUNC,
-  MSG_EOR,
-  MSG_TRUNC,
-} from "../structs/constants/sys_socket.ts";
+import { MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_EOR } from "../structs/constants/sys_socket.ts";
 import { UIO_MAXIOV } from "../structs/constants/sys_uio.ts";
 import { iovec } from "../structs/iovec.ts";
 import { msghdr } from "../structs/msghdr.ts";
@@ -15,8 +10,11 @@ import {
   sendableLength,
   toAnyAddress,
 } from "./address.ts";
+import type { ControlMessage, ControlWriter } from "./control.ts";
 import { addressOf, byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
+import type { Rights } from "./internal/received_rights.ts";
+import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import { recvmsg, sendmsg } from "./sys/socket.ts";
 
 /** What a Message is made of. */
@@ -46,7 +44,10 @@ export let sendMessageFrom: (
   connected: boolean,
 ) => number;
 
-/** One recvmsg(2) into the message. Returns the bytes written, or `-errno`. */
+/**
+ * One recvmsg(2) into the message. Returns the bytes written, or `-errno`. With `MSG_TRUNC` among
+ * the flags, `originalLength` is the true length of a datagram that did not fit.
+ */
 export let receiveMessageInto: (
   message: Message,
   fd: number,
@@ -56,12 +57,14 @@ export let receiveMessageInto: (
 
 /** How a socket keeps records apart, for `receiveMessageInto`. */
 export interface Records {
-  /** Whether what does not fit is lost, so that the true length is worth asking for. */
+  /** Whether what does not fit is lost, and nothing to write to has a meaning. */
   readonly truncates: boolean;
   /** Whether it is a seqpacket socket, of which records come, and the end as 0 bytes. */
   readonly keeps: boolean;
   /** Whether each record comes with a timestamp that nobody has asked for but us. */
   readonly hidesStamp: boolean;
+  /** Whether descriptors can come: so on Unix sockets. */
+  readonly bringsDescriptors: boolean;
 }
 
 const HEADER = msghdr.size;
@@ -69,6 +72,7 @@ const NAME = HEADER;
 const NAME_BYTES = sockaddr_storage.size;
 const VECTORS = NAME + NAME_BYTES;
 const CONTROL_MAX = 65536;
+const NONE: readonly ReceivedDescriptor[] = Object.freeze([]);
 /** CMSG_SPACE(sizeof(struct timeval)): the control message of SO_TIMESTAMP, which comes first. */
 const STAMP = 32;
 
@@ -111,8 +115,11 @@ export class Message {
   /** Control bytes that the caller wrote, to be sent. */
   #controlToSend = 0;
   #controlLength = 0;
+  #writer: ControlWriter | undefined;
   #flags = 0;
   #originalLength = 0;
+  /** What a receive has brought open. */
+  #rights: Rights | undefined;
 
   /**
    * @throws {TypeError} a vector is no view of ordinary memory, or the address is none
@@ -173,6 +180,52 @@ export class Message {
   set controlLength(length: number) {
     requireInteger(length, 0, byteLengthOf(this.#control), "the length of control messages");
     this.#controlLength = this.#controlToSend = length;
+    if (this.#writer) control().setWritten(this.#writer, length);
+  }
+
+  /**
+   * The control messages that a receive has filled in, each as an object: `ControlReader` over
+   * `control` reads them without making any. Those that were written since are read likewise.
+   *
+   * @throws {TypeError} the control memory was transferred
+   *
+   * @example When and for how many hops more
+   * ```ts
+   * import { IpOption, Message, SocketOption, UdpSocket } from "bun-sockets";
+   *
+   * using server = UdpSocket.bind("127.0.0.1:0");
+   * server.setOption(IpOption.receiveTtl, true);
+   * server.setOption(SocketOption.timestampNs, true);
+   * using client = UdpSocket.open("ipv4");
+   * client.setOption(IpOption.ttl, 7);
+   * client.sendToSync("hello", server.localAddress);
+   *
+   * const message = new Message({ vectors: Buffer.alloc(100), controlBytes: 128 });
+   * server.receiveMessageSync(message, { timeoutMs: 1000 });
+   * for (const control of message.controlMessages()) {
+   *   if (control.kind === "timestamp") console.log(control.ns > 0n); // true
+   *   if (control.kind === "ttl") console.log(control.ttl); // 7
+   * }
+   * ```
+   */
+  controlMessages(): ControlMessage[] {
+    return control().decodeControl(this.#control, this.#controlLength);
+  }
+
+  /**
+   * Writes the control messages that the next sends carry, into `control`: what it has written is
+   * `controlLength`. A receive begins anew.
+   *
+   * @throws {TypeError} the control memory was transferred
+   */
+  get writer(): ControlWriter {
+    if (this.#writer) return this.#writer;
+    const { setWritten, watchedWriter } = control();
+    this.#writer = watchedWriter(this.#control, (length) => {
+      this.#controlLength = this.#controlToSend = length;
+    });
+    setWritten(this.#writer, this.#controlToSend);
+    return this.#writer;
   }
 
   /**
@@ -188,6 +241,24 @@ export class Message {
   /** How long the received datagram was: more than was written where it was truncated. */
   get originalLength(): number {
     return this.#originalLength;
+  }
+
+  /**
+   * The descriptors that came with the received message, in the order in which they were sent. They
+   * are this message's: the next receive into it closes those that nobody has taken (`take`, or
+   * `adopt` with `{ own: true }`), and so does dropping the message. The numbers among the control
+   * messages are these. With `MSG_CTRUNC` among `flags` there were more.
+   */
+  get descriptors(): readonly ReceivedDescriptor[] {
+    return this.#rights?.descriptors ?? NONE;
+  }
+
+  /**
+   * The process that has sent the received message, where `SocketOption.passProcessDescriptor` is
+   * on. It is this message's as the `descriptors` are.
+   */
+  get processDescriptor(): ReceivedDescriptor | undefined {
+    return this.#rights?.processDescriptor;
   }
 
   /**
@@ -252,17 +323,19 @@ export class Message {
     return result;
   }
 
-  #receive(fd: number, flags: number, { truncates, keeps, hidesStamp }: Records): number {
+  #receive(fd: number, flags: number, records: Records): number {
+    const { truncates, keeps, hidesStamp, bringsDescriptors } = records;
     const before = hidesStamp ? STAMP : 0;
     const room = byteLengthOf(this.#control);
+    // Loaded before: what comes may leave no descriptor to read a file with.
+    if (bringsDescriptors && before + room > 0) rights ??= loadRights();
     this.#pointControl(before, room);
     const total = this.#point();
     // Nothing received and the end of a stream would both be 0.
     if (!truncates && total === 0)
       throw new RangeError("Cannot receive a stream into a message without room for payload");
     msghdr.msg_namelen.set(this.#view, 0, NAME_BYTES);
-    // MSG_TRUNC as an input flag: the result is the true length of a datagram that did not fit.
-    const result = recvmsg(fd, this.#view, truncates ? flags | MSG_TRUNC : flags);
+    const result = recvmsg(fd, this.#view, flags);
     inCall.vectors = [];
     if (result < 0) return result;
     const controlLength = msghdr.msg_controllen.get(this.#view, 0);
@@ -273,9 +346,21 @@ export class Message {
     this.#flags = told | (isRecord ? MSG_EOR : 0);
     this.#controlLength = Math.min(Math.max(controlLength - before, 0), room);
     this.#controlToSend = 0;
+    if (this.#writer) control().setWritten(this.#writer, 0);
     this.#nameLength = sendableLength(msghdr.msg_namelen.get(this.#view, 0));
     this.#originalLength = result;
+    if (this.#rights || (bringsDescriptors && controlLength > 0)) this.#own(before);
     return Math.min(result, total);
+  }
+
+  // What came has its owner before what came earlier is closed: one of that may have been closed by
+  // its number, and have it again.
+  #own(before: number): void {
+    const { ownRights, discardRights } = rights ?? loadRights();
+    const earlier = this.#rights;
+    const length = before + this.#controlLength;
+    this.#rights = ownRights(new Uint8Array(this.#control.buffer, STAMP - before, length));
+    if (earlier) discardRights(earlier);
   }
 
   static {
@@ -283,6 +368,18 @@ export class Message {
     sendMessageFrom = (message, fd, flags, connected) => message.#send(fd, flags, connected);
     receiveMessageInto = (message, fd, flags, records) => message.#receive(fd, flags, records);
   }
+}
+
+// Loaded when descriptors can come for the first time.
+let rights: ReturnType<typeof loadRights> | undefined;
+
+function loadRights(): typeof import("./internal/received_rights.ts") {
+  return require("./internal/received_rights.ts");
+}
+
+// Loaded when control messages are first looked at, or written.
+function control(): typeof import("./control.ts") {
+  return require("./control.ts");
 }
 
 // Read once, and no longer than the kernel allows: what looks like an array can be endless.

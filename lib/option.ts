@@ -392,7 +392,10 @@ export const SocketOption = Object.freeze({
   dontRoute: flag("SO_DONTROUTE", SOL_SOCKET, SO_DONTROUTE),
   /** `SO_ERROR`: what went wrong since, an errno constant or 0. Reading clears it. */
   error: readOnce("SO_ERROR", SOL_SOCKET, SO_ERROR, integer()),
-  /** `SO_INCOMING_CPU`: the CPU that handled the last packet; set, the one to take packets of. */
+  /**
+   * `SO_INCOMING_CPU`: the CPU that handled the last packet of a socket with a peer, or -1; set, the
+   * one to take packets of. In a group with `reusePort` the one with that CPU gets them (UDP: Linux 6.2).
+   */
   incomingCpu: option("SO_INCOMING_CPU", SOL_SOCKET, SO_INCOMING_CPU, integer(-1, INT_MAX)),
   /** `SO_INCOMING_NAPI_ID`: the device queue of the last packet, or 0. */
   incomingNapiId: readOnly("SO_INCOMING_NAPI_ID", SOL_SOCKET, SO_INCOMING_NAPI_ID, UINT),
@@ -433,7 +436,11 @@ export const SocketOption = Object.freeze({
   passRights: flag("SO_PASSRIGHTS", SOL_SOCKET, SO_PASSRIGHTS),
   /** `SO_PASSSEC`: messages tell the sender's security context. For Unix sockets. */
   passSecurity: flag("SO_PASSSEC", SOL_SOCKET, SO_PASSSEC),
-  /** `SO_PEEK_OFF`: where `MSG_PEEK` looks next, in bytes; -1 is always at the start. */
+  /**
+   * `SO_PEEK_OFF`: where `MSG_PEEK` looks next, in bytes; -1 is always at the start. A peek moves it
+   * on, a receive back. Of UDP, peeks that tell a sender or flags then do not know how long the
+   * datagram was: `originalLength` is what was seen of it.
+   */
   peekOffset: option("SO_PEEK_OFF", SOL_SOCKET, SO_PEEK_OFF, integer(-1, INT_MAX)),
   /** `SO_PEERCRED`: who connected a Unix socket, or made the pair; undefined without a peer. */
   peerCredentials: readOnly("SO_PEERCRED", SOL_SOCKET, SO_PEERCRED, CREDENTIALS),
@@ -741,13 +748,20 @@ export const UdpOption = Object.freeze({
   cork: flag("UDP_CORK", IPPROTO_UDP, UDP_CORK),
   /** `UDP_ENCAP`: packets of a tunnel come through the socket, a `UDP_ENCAP_` constant. */
   encapsulation: option("UDP_ENCAP", IPPROTO_UDP, UDP_ENCAP, U8),
-  /** `UDP_GRO`: datagrams of one sender and size may come as one; messages tell the size. */
+  /**
+   * `UDP_GRO`: datagrams of one sender and size may come as one train, of which batches
+   * (`segmentBytes`) and control messages of a `Message` tell the size. Every other receive is refused
+   * while it is on, and so is a batch whose slots do not hold every train. Linux 5.0.
+   */
   gro: flag("UDP_GRO", IPPROTO_UDP, UDP_GRO),
   /** `UDP_NO_CHECK6_RX`: take IPv6 datagrams without checksum. */
   noCheck6Rx: flag("UDP_NO_CHECK6_RX", IPPROTO_UDP, UDP_NO_CHECK6_RX),
   /** `UDP_NO_CHECK6_TX`: send IPv6 datagrams without checksum. */
   noCheck6Tx: flag("UDP_NO_CHECK6_TX", IPPROTO_UDP, UDP_NO_CHECK6_TX),
-  /** `UDP_SEGMENT`: the kernel cuts what is sent into datagrams of this size; 0 is not at all. */
+  /**
+   * `UDP_SEGMENT`: the kernel cuts what is sent into datagrams of this size; 0 is not at all. What it
+   * then refuses fails: `sendSegments` does it for one call, and falls back.
+   */
   segmentBytes: option("UDP_SEGMENT", IPPROTO_UDP, UDP_SEGMENT, U16),
   /** `UDPLITE_RECV_CSCOV`: how many bytes a checksum must cover; 0 is all, else from 8. */
   liteReceiveCoverageBytes: option("UDPLITE_RECV_CSCOV", UDPLITE, UDPLITE_RECV_CSCOV, U16),

@@ -5,7 +5,7 @@ import { pollfd } from "../structs/pollfd.ts";
 import { type CancelSignal, ClosedError, check } from "./error.ts";
 import { describe, requireBoolean, requireOptions, requireSignal } from "./internal/arguments.ts";
 import { deadlineAfter, waitForAny } from "./internal/deadline.ts";
-import type { Descriptor } from "./internal/descriptor.ts";
+import { type Descriptor, errorsOf } from "./internal/descriptor.ts";
 import { loadPoller } from "./internal/lazy_poller.ts";
 import { type CancelOptions, descriptorOf, type Socket, type TimeoutOptions } from "./socket.ts";
 import { poll as pollNow } from "./sys/poll.ts";
@@ -28,7 +28,10 @@ export interface PollResult {
   readonly writable: boolean;
   /** There is urgent data. */
   readonly urgent: boolean;
-  /** There is an error to be fetched, by the next call or the option `SO_ERROR`. */
+  /**
+   * There is an error to be fetched, by the next call or the option `SO_ERROR`. Not of what is queued:
+   * see `Socket.queueErrors`.
+   */
   readonly error: boolean;
   /** The peer has ended the connection. */
   readonly hangUp: boolean;
@@ -80,9 +83,12 @@ export function pollSync(
 ): PollResult[] {
   const deadline = deadlineAfter(options?.timeoutMs);
   const entries = toEntries(sockets);
-  const view = toPollfds(entries);
-  waitForAny(view, deadline);
-  return toResults(entries, view);
+  for (;;) {
+    const view = toPollfds(entries);
+    waitForAny(view, deadline);
+    const results = toResults(entries, view);
+    if (results.length > 0) return results;
+  }
 }
 
 /**
@@ -183,14 +189,31 @@ function toPollfds(entries: readonly Entry[]): DataView {
 
 function resultsNow(entries: readonly Entry[]): PollResult[] {
   const view = toPollfds(entries);
+  ask(view);
+  return toResults(entries, view);
+}
+
+function ask(view: DataView): void {
   let ready: number;
   do ready = pollNow(view, 0);
   while (ready === -EINTR);
   check(ready, "poll");
-  return toResults(entries, view);
+}
+
+// Errors that are queued are for those who ask for them, and nobody else is woken.
+function fetchErrors(entries: readonly Entry[], view: DataView): boolean {
+  let hasFetched = false;
+  for (const [i, { descriptor }] of entries.entries()) {
+    if ((pollfd.revents.get(view, i * pollfd.size) & POLLERR) === 0) continue;
+    const errors = errorsOf(descriptor.fd);
+    errors?.drain(descriptor.fd);
+    hasFetched ||= errors !== undefined;
+  }
+  return hasFetched;
 }
 
 function toResults(entries: readonly Entry[], view: DataView): PollResult[] {
+  if (fetchErrors(entries, view)) ask(view);
   return entries.flatMap(({ socket }, i) => {
     const events = pollfd.revents.get(view, i * pollfd.size);
     if (events === 0) return [];

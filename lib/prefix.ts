@@ -199,7 +199,7 @@ interface Rule {
  * that names an address decides, in the order in which the rules were given.
  *
  * Ports, zones and flows do not count; IPv4-mapped addresses are their IPv4 addresses, as in
- * `Prefix`. `check` is all that enforces it: whoever accepts, connects or receives asks it.
+ * `Prefix`. `TcpSocket.connect` asks it, as `allowed`; whoever accepts or receives calls `check`.
  *
  * @example Peers that are served
  * ```ts

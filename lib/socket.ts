@@ -19,7 +19,14 @@ import {
 } from "../structs/constants/errno.ts";
 import { F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, FD_CLOEXEC } from "../structs/constants/fcntl.ts";
 import { SIOCINQ, SIOCOUTQ } from "../structs/constants/linux_sockios.ts";
-import { IPPROTO_UDP } from "../structs/constants/netinet_in.ts";
+import {
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+  IPPROTO_UDPLITE,
+} from "../structs/constants/netinet_in.ts";
+import { UDP_GRO, UDP_SEGMENT } from "../structs/constants/netinet_udp.ts";
 import { POLLIN, POLLOUT } from "../structs/constants/poll.ts";
 import { EPOLLIN, EPOLLOUT } from "../structs/constants/sys_epoll.ts";
 import {
@@ -43,6 +50,7 @@ import {
   SHUT_WR,
   SO_DOMAIN,
   SO_ERROR,
+  SO_PEEK_OFF,
   SO_PROTOCOL,
   SO_RCVBUF,
   SO_SNDBUF,
@@ -68,13 +76,19 @@ import type {
 import {
   claim,
   type DatagramBatch,
+  type DatagramBatchOptions,
   foundNoRoom,
+  hasTrains,
   isBatch,
   prepareSend,
   receiveInto,
   release,
   requireIdle,
+  requireTrainRoom,
   sendFrom,
+  speaks,
+  tooFewForSegments,
+  tooShortForTrains,
   waitsFrom,
 } from "./datagram_batch.ts";
 import {
@@ -84,8 +98,17 @@ import {
   SystemError,
   type SystemErrorDetails,
   systemError,
+  withDetails,
 } from "./error.ts";
+import type {
+  ErrorQueueState,
+  ErrorsOptions,
+  QueuedError,
+  QueuedErrors,
+  TransmitTimestamp,
+} from "./error_queue.ts";
 import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
+import type { FilterProgram } from "./filter_program.ts";
 import {
   describe,
   requireBoolean,
@@ -106,8 +129,12 @@ import {
   waitUntil,
 } from "./internal/deadline.ts";
 import { Descriptor, openError } from "./internal/descriptor.ts";
+import type { KernelErrors } from "./internal/kernel_errors.ts";
+import { loadErrorQueue, loadErrors, loadZeroCopy } from "./internal/lazy_errors.ts";
+import { loadOffload } from "./internal/lazy_offload.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
 import { loadPoller } from "./internal/lazy_poller.ts";
+import type { SegmentationOffload } from "./internal/offload.ts";
 import {
   acceptedParts,
   adoptParts,
@@ -124,6 +151,7 @@ import {
 } from "./internal/parts.ts";
 import { SenderTable } from "./internal/sender_table.ts";
 import type { Call } from "./internal/wait_line.ts";
+import type { ZeroCopySender } from "./internal/zero_copy.ts";
 import {
   isMessage,
   type Message,
@@ -132,6 +160,7 @@ import {
   sendMessageFrom,
 } from "./message.ts";
 import type { Option } from "./option.ts";
+import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import { fcntl } from "./sys/fcntl.ts";
 import { ioctl } from "./sys/ioctl.ts";
 import {
@@ -288,10 +317,22 @@ interface Link<A> {
   onlySender?: Uint8Array | undefined;
   /** Whether others can reach the open socket, and connect it anew without our knowing. */
   shared: boolean;
+  /** What is known of segmentation offload, once something asks. */
+  offload?: SegmentationOffload | undefined;
+  /** Whether what is received may be trains of datagrams (UDP_GRO). */
+  coalesces: boolean;
+  /** The errors that were queued, once somebody has asked for them. */
+  errors?: KernelErrors | undefined;
 }
 
 // Set by the class below, for the classes that extend it. The package does not export it.
 
+/** What is known of segmentation offload on an open socket. */
+export let offloadOf: (socket: Socket) => SegmentationOffload;
+/** What a socket's sends without a copy need of it. */
+export let zeroCopySenderOf: (socket: Socket) => ZeroCopySender;
+/** Says that a send found no room: the handler of batches wants to know. */
+export let foundFull: (socket: Socket) => undefined;
 /** Duplicates the descriptor of a socket, for another of its class. */
 export let duplicateParts: (socket: Socket) => Parts;
 /** The descriptor of a socket; undefined for what is none. */
@@ -312,6 +353,16 @@ const DATAGRAM_SEND = MSG_CONFIRM | MSG_DONTROUTE | MSG_MORE | MSG_DONTWAIT | MS
 const STREAM_RECEIVE = DATAGRAM_RECEIVE | MSG_OOB | MSG_WAITALL;
 const STREAM_SEND = DATAGRAM_SEND | MSG_OOB | MSG_EOR;
 
+// Protocols that have an error queue; 0 is TCP or UDP.
+const WITH_ERRORS: readonly number[] = [
+  0,
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+  IPPROTO_UDPLITE,
+];
+
 const ACCEPT = SOCK_NONBLOCK | SOCK_CLOEXEC;
 // What accept4(2) says of a connection that is none any more, as its manual page lists it; and how
 // many are passed over in one call, for a filter of system calls may say so each time.
@@ -330,6 +381,12 @@ const BROKEN_OFF_MAX = 1024;
 
 // Chapel's backlogDefault, min(SOMAXCONN, 128).
 const BACKLOG = 128;
+/** Slots for trains: one byte more than the longest, so that they begin at a page. */
+const TRAIN_SLOT_BYTES = 65_536;
+/** CMSG_SPACE(sizeof(int)): the control message that tells the size of the segments. */
+const SEGMENT_CONTROL = 24;
+const NO_TRAINS =
+  "Cannot receive but into a batch or a message while UdpOption.gro is on: nothing else tells the datagrams of a train apart";
 const PEERS_MAX = 4096;
 const INT_MAX = 2 ** 31 - 1;
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
@@ -348,8 +405,8 @@ const option = new Int32Array(new ArrayBuffer(4));
  * Every call that can wait has three forms. The plain one returns a promise and waits on Bun's event
  * loop, beside everything else, with `signal` and `timeoutMs`. `try…` answers at once (`undefined`, or
  * 0 datagrams, when it would block). `…Sync` blocks the thread, timers and all, until it is done or
- * `timeoutMs` has passed. Nothing is retried except after a signal, and in a batch after a refusal,
- * which tells of an earlier datagram.
+ * `timeoutMs` has passed. Nothing is retried except after a signal, and where the error is not the
+ * call's own: in a batch after a refusal, which tells of an earlier datagram, and with `queueErrors`.
  *
  * Promise forms that wait for the same direction are served in order. Buffers, messages and batches
  * given to one are the call's until it is answered. All promise forms, iterators and handlers of a
@@ -442,11 +499,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * everybody who shares the open socket, and so is `SO_TIMESTAMP`, which a Unix seqpacket socket
    * gets so that the end can be told from an empty record.
    *
-   * @param descriptor the number
+   * @param descriptor the number, or a ReceivedDescriptor, which with `own` holds none any more
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
    * @throws {TypeError} with `own`: another socket of this thread owns the descriptor
    */
-  static adopt(descriptor: number, options: AdoptOptions = {}): Socket {
+  static adopt(descriptor: number | ReceivedDescriptor, options: AdoptOptions = {}): Socket {
     return new Socket(adoptParts(descriptor, options));
   }
 
@@ -477,8 +534,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
           connected: parts.connected ?? false,
           bound: parts.bound as A | undefined,
           shared: parts.shared ?? false,
+          coalesces: false,
         };
+    if (parts.adopted && this.#isUdp) this.#learnOfTrains(false);
     this.#showsStamps = original ? original.#showsStamps : false;
+    descriptor.share(this.#link);
     descriptor.belongTo(new.target, parts.adopted ?? false);
   }
 
@@ -542,6 +602,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   #rememberPeer(): void {
     this.#link.connected = true;
     this.#link.onlySender = this.#link.peer = undefined;
+    this.#link.offload?.forgetPeer();
     if (!this.#isUdp) return;
     this.#forgetError();
     if (this.#link.shared) return;
@@ -566,9 +627,13 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const peer = toAddress(address, this.#domain) as A;
     const deadline = deadlineAfter(options?.timeoutMs);
     for (let tries = 0; this.tryConnect(peer) === undefined; tries++) {
-      // poll(2) does not tell when a Unix listener has room.
-      if (this.#domain === AF_UNIX) pauseUntil(deadline, tries, "connect");
-      else waitUntil(this.#descriptor.fd, POLLOUT, deadline, "connect", undefined, tries);
+      try {
+        // poll(2) does not tell when a Unix listener has room.
+        if (this.#domain === AF_UNIX) pauseUntil(deadline, tries, "connect");
+        else waitUntil(this.#descriptor.fd, POLLOUT, deadline, "connect", undefined, tries);
+      } catch (error) {
+        throw withDetails(error, { address: peer, sending: true });
+      }
     }
   }
 
@@ -586,7 +651,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     // What a receive would fetch first is the answer to this call.
     const isFirst = this.#type !== SOCK_DGRAM;
     const attempt = () => this.tryConnect(peer);
-    await this.#wait(EPOLLOUT, "connect", options, () => ({ attempt, pauses, isFirst }));
+    const late = () => ({ address: peer, sending: true });
+    await this.#wait(EPOLLOUT, "connect", options, () => ({ attempt, pauses, isFirst, late }));
   }
 
   /**
@@ -612,6 +678,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#retry();
     this.#link.connected = false;
     this.#link.onlySender = this.#link.peer = undefined;
+    this.#link.offload?.forgetPeer();
     this.#forgetError();
     // Linux gives back every port that was not asked for by its number.
     const local = this.#link.bound;
@@ -691,7 +758,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     for (let tries = 0; ; tries++) {
       const accepted = this.tryAccept(wait);
       if (accepted !== undefined) return accepted;
-      waitUntil(this.#descriptor.fd, POLLIN, deadline, "accept4", undefined, tries);
+      try {
+        waitUntil(this.#descriptor.fd, POLLIN, deadline, "accept4", undefined, tries);
+      } catch (error) {
+        throw withDetails(error, this.#here());
+      }
     }
   }
 
@@ -704,8 +775,14 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   accept(options?: AsyncOptions): Promise<Socket<A, Sender>> {
     return this.#wait(EPOLLIN, "accept4", options, (limits) => {
       requireFlags(limits.flags, ACCEPT);
-      return { attempt: () => this.tryAccept(limits) };
+      return { attempt: () => this.tryAccept(limits), late: () => this.#here() };
     });
+  }
+
+  // What the error of a wait tells of the socket itself. Its own error matters more than this one.
+  #here(): SystemErrorDetails {
+    const result = getsockname(this.#descriptor.fd, name, nameLength);
+    return result < 0 ? {} : { address: addressFromBytes(name.subarray(0, nameLength[0])) };
   }
 
   /**
@@ -731,6 +808,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     if (result === -ENOTCONN) return undefined;
     check(result, "getpeername");
     return addressFromBytes(name.subarray(0, nameLength[0])) as A;
+  }
+
+  /** Whether the socket was closed, or given away by `detach`: every other call is refused then. */
+  get closed(): boolean {
+    return this.#descriptor.fd < 0;
   }
 
   /** The receive buffer: what was asked for, what there is, and whether that is less. */
@@ -848,8 +930,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {RangeError} the value is out of range
    */
   setOption<Value>(option: Option<Value, "set">, value: NoInfer<Value>): void {
-    loadOptions().setOptionOf(this.#descriptor.fd, option, value);
-    this.#afterOption(option === loadOptions().SocketOption.timestamp);
+    const { setOptionOf, SocketOption, UdpOption } = loadOptions();
+    setOptionOf(this.#descriptor.fd, option, value);
+    this.#afterOption(option === SocketOption.timestamp);
+    if (option === UdpOption.gro || option === UdpOption.segmentBytes)
+      this.#learnOfTrains(value === true);
   }
 
   /**
@@ -887,6 +972,82 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   ): void {
     loadOptions().setRawOptionOf(this.#descriptor.fd, level, optionName, value, byteLength);
     this.#afterOption(level === SOL_SOCKET && optionName === SO_TIMESTAMP);
+    if (level === IPPROTO_UDP && (optionName === UDP_GRO || optionName === UDP_SEGMENT))
+      this.#learnOfTrains(value !== 0);
+  }
+
+  // Before Linux 5.13 UDP_GRO can be set, and not be asked for.
+  #learnOfTrains(wasSet: boolean): void {
+    const { fd } = this.#descriptor;
+    const result = getsockopt(fd, IPPROTO_UDP, UDP_GRO, option, nameLength);
+    this.#link.coalesces = result === 0 ? option[0] !== 0 : wasSet;
+    this.#link.offload?.learnOfSocket(fd);
+  }
+
+  /**
+   * Attaches a filter in the place of the one that the socket has: the kernel runs it for each
+   * packet, and drops the packet or lets so many bytes of it through. On a UDP socket a packet
+   * begins at its UDP header. What was queued before stays, unless `drains` takes it away: then
+   * nothing that the program refuses is received afterwards.
+   *
+   * `SocketOption.lockFilter` keeps it for good.
+   *
+   * @param program a FilterProgram, which the kernel copies
+   * @param options drains: lets nothing through, empties the queue, and attaches the program then.
+   * Default false
+   * @throws {SystemError} `EPERM` the filter was locked; `EINVAL` the program reads memory that it
+   * has not written; `ENOMEM` it is longer than the sysctl net.core.optmem_max
+   * @throws {TypeError} it is no FilterProgram; or `drains` on a stream
+   * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7), SO_ATTACH_FILTER}
+   */
+  attachFilter(
+    program: FilterProgram,
+    options: { readonly drains?: boolean | undefined } = {},
+  ): void {
+    const { drains = false } = requireOptions(options);
+    requireBoolean(drains, "drains");
+    if (!drains) loadFilters().attachFilter(this.#descriptor.fd, program);
+    else {
+      if (this.#hasConnections())
+        throw new TypeError(`Cannot drain a ${this.type} socket: it would lose what has come`);
+      loadFilters().attachFilterAndDrain(this.#descriptor.fd, program);
+    }
+  }
+
+  /**
+   * Takes the filter away.
+   *
+   * @returns whether there was one
+   * @throws {SystemError} `EPERM` it was locked
+   */
+  detachFilter(): boolean {
+    return loadFilters().detachFilter(this.#descriptor.fd);
+  }
+
+  /**
+   * Lets a program choose which socket of a group that shares its port (`reusePort`) gets a datagram
+   * or a connection: it returns the place in the group, in the order in which the sockets were bound.
+   * It holds for the whole group, also for sockets that come to it later; what it returns beyond the
+   * group is chosen as without it. A packet begins at its payload.
+   *
+   * @param program `FilterProgram.byCpu`, `byQueue`, `bySourceHash`, or one of your own
+   * @throws {SystemError} `EINVAL` the socket was not made with `reusePort`; `ENOMEM` it is longer
+   * than the sysctl net.core.optmem_max
+   * @throws {TypeError} it is no FilterProgram
+   * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7), SO_ATTACH_REUSEPORT_CBPF}
+   */
+  attachReusePortProgram(program: FilterProgram): void {
+    loadFilters().attachReusePortProgram(this.#descriptor.fd, program);
+  }
+
+  /**
+   * Leaves the choice to the kernel again: by a hash of both addresses and ports.
+   *
+   * @returns whether there was a program
+   * @throws {SystemError} `EINVAL` the socket was not made with `reusePort`
+   */
+  detachReusePortProgram(): boolean {
+    return loadFilters().detachReusePortProgram(this.#descriptor.fd);
   }
 
   // IPV6_ADDRFORM turns an IPv6 socket with a mapped peer into an IPv4 one, with other addresses.
@@ -919,12 +1080,28 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   #send(view: ArrayBufferView, flags: number): number | undefined {
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const result = send(this.#descriptor.fd, view, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (result >= 0) return result;
+      if (result >= 0) return this.#sent(result, 1);
       if (result === -EAGAIN) return undefined;
-      if (result !== -EINTR) throw this.#error(result, "send");
+      if (result !== -EINTR && !this.#passes(result, tries)) throw this.#error(result, "send");
     }
+  }
+
+  // Whether a call has failed for an error that was queued, and is to be tried again.
+  #passes(result: number, tries: number): boolean {
+    return this.#link.errors?.passes(this.#descriptor.fd, result, tries) ?? false;
+  }
+
+  // The kernel queues timestamps of a few datagrams only.
+  #sent(result: number, datagrams: number): number {
+    this.#link.errors?.countSent(this.#descriptor.fd, datagrams);
+    return result;
+  }
+
+  // What is queued takes the room of datagrams.
+  #foundNothing(): undefined {
+    this.#link.errors?.drain(this.#descriptor.fd);
   }
 
   /**
@@ -1002,11 +1179,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   #sendTo(view: ArrayBufferView, destination: Address, flags: number): number | undefined {
     const bytes = addressBytes(destination);
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const result = sendto(this.#descriptor.fd, view, flags | MSG_DONTWAIT | MSG_NOSIGNAL, bytes);
-      if (result >= 0) return result;
+      if (result >= 0) return this.#sent(result, 1);
       if (result === -EAGAIN) return undefined;
-      if (result !== -EINTR)
+      if (result !== -EINTR && !this.#passes(result, tries))
         throw this.#error(result, "sendto", { address: destination, sending: true });
     }
   }
@@ -1079,11 +1256,12 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   #sendMessage(message: Message, flags: number): number | undefined {
     const { fd } = this.#descriptor;
     const allFlags = flags | MSG_DONTWAIT | MSG_NOSIGNAL;
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const result = sendMessageFrom(message, fd, allFlags, this.#link.connected);
-      if (result >= 0) return result;
+      if (result >= 0) return this.#sent(result, 1);
       if (result === -EAGAIN) return undefined;
-      if (result !== -EINTR) throw this.#error(result, "sendmsg", this.#destination(message));
+      if (result !== -EINTR && !this.#passes(result, tries))
+        throw this.#error(result, "sendmsg", this.#destination(message));
     }
   }
 
@@ -1138,7 +1316,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} `ECONNREFUSED` the peer of a connected socket refused an earlier
    * datagram; told once, and nothing is lost; `ENOTCONN` a stream is not connected; `ECONNRESET` its
    * peer broke it off
-   * @throws {TypeError} target is no view of ordinary memory
+   * @throws {TypeError} target is no view of ordinary memory; or trains may come, of which nothing
+   * would tell the datagrams apart (`UdpOption.gro`)
    * @throws {RangeError} it is empty, and the socket is a stream
    * @see {@link https://man7.org/linux/man-pages/man2/recv.2.html | recv(2)}
    */
@@ -1155,17 +1334,18 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   #receiveSome(target: ArrayBufferView, flags: number): number | undefined {
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const result = recv(this.#descriptor.fd, target, flags);
       if (result >= 0) return result;
-      if (result === -EAGAIN) return undefined;
-      if (result !== -EINTR) throw this.#error(result, "recv");
+      if (result === -EAGAIN) return this.#foundNothing();
+      if (result !== -EINTR && !this.#passes(result, tries)) throw this.#error(result, "recv");
     }
   }
 
   // Nothing received and the end of a stream are both 0 for an empty target.
   #requireTarget(target: ArrayBufferView): void {
     requireView(target, "target");
+    if (this.#link.coalesces) throw new TypeError(NO_TRAINS);
     if (this.#type === SOCK_STREAM && byteLengthOf(target) === 0)
       throw new RangeError("Cannot receive a stream into an empty target: expected 1 byte or more");
   }
@@ -1244,7 +1424,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
       const flags = requireFlags(limits.flags, this.#receiveFlags);
       if (flags & MSG_WAITALL) return this.#receiveWhole(target, flags);
       this.#requireTarget(target);
-      return { attempt: () => this.tryReceive(target, limits) };
+      const patience = this.#truncates ? undefined : this.#patience;
+      return { attempt: () => this.tryReceive(target, limits), patience };
     });
   }
 
@@ -1318,23 +1499,33 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @param target overwritten; an empty one takes a datagram off the queue unread
    * @returns undefined when nothing is waiting
    * @throws {SystemError} as tryReceive
-   * @throws {TypeError} target is no view of ordinary memory
+   * @throws {TypeError} target is no view of ordinary memory; or `UdpOption.gro` is on
    * @see {@link https://man7.org/linux/man-pages/man2/recvfrom.2.html | recvfrom(2)}
    */
   tryReceiveFrom(target: ArrayBufferView, options?: FlagOptions): ReceivedFrom<Sender> | undefined {
-    // MSG_TRUNC as an input flag makes recvfrom return the true length of a datagram, from which
-    // truncation can be told. On a stream it would throw bytes away.
-    const flags =
-      requireFlags(options?.flags, this.#receiveFlags) |
-      MSG_DONTWAIT |
-      (this.#truncates ? MSG_TRUNC : 0);
+    const asked = requireFlags(options?.flags, this.#receiveFlags);
+    const flags = this.#withLength(asked) | MSG_DONTWAIT;
     this.#requireTarget(target);
-    for (;;) {
+    for (let tries = 0; ; tries++) {
       const result = recvfrom(this.#descriptor.fd, target, flags, name, nameLength);
       if (result >= 0) return this.#receivedFrom(result, byteLengthOf(target));
-      if (result === -EAGAIN) return undefined;
-      if (result !== -EINTR) throw this.#error(result, "recvfrom");
+      if (result === -EAGAIN) return this.#foundNothing();
+      if (result !== -EINTR && !this.#passes(result, tries)) throw this.#error(result, "recvfrom");
     }
+  }
+
+  // MSG_TRUNC as an input flag: the result is the true length of a datagram, from which truncation
+  // can be told. On a stream it would throw bytes away; and where UDP peeks at the rest of a datagram
+  // (SO_PEEK_OFF), the result would be the length of the whole, more than was written.
+  #withLength(flags: number): number {
+    if (!this.#truncates) return flags;
+    const peeksAtRest = (flags & MSG_PEEK) !== 0 && isInet(this.#domain) && this.#hasPeekOffset();
+    return peeksAtRest ? flags & ~MSG_TRUNC : flags | MSG_TRUNC;
+  }
+
+  #hasPeekOffset(): boolean {
+    const { fd } = this.#descriptor;
+    return getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, option, nameLength) === 0 && option[0] !== -1;
   }
 
   #receivedFrom(originalLength: number, room: number): ReceivedFrom<Sender> {
@@ -1394,26 +1585,29 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   /**
    * Receives into the vectors of a message, with its address, flags and control messages, or answers
-   * at once. Descriptors that arrive among the control messages are close-on-exec, and the caller's
-   * to close.
+   * at once. Descriptors that arrive among the control messages are close-on-exec, and the message's to
+   * close: see its `descriptors`.
    *
    * @returns bytes written (0 is an empty datagram, or the end of a stream: on seqpacket sockets the
    * bit `MSG_EOR` of `message.flags` tells them apart), or undefined when nothing is waiting
    * @throws {SystemError} as tryReceive
    * @throws {TypeError} it is no Message, or its memory was detached
-   * @throws {RangeError} it has no room for payload, and the socket is a stream
+   * @throws {RangeError} it has no room for payload, and the socket is a stream; or it has fewer than
+   * 24 `controlBytes`, and `UdpOption.gro` is on
    * @see {@link https://man7.org/linux/man-pages/man2/recvmsg.2.html | recvmsg(2)}
    */
   tryReceiveMessage(message: Message, options?: FlagOptions): number | undefined {
     requireMessage(message);
-    const flags =
-      requireFlags(options?.flags, this.#receiveFlags) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+    const asked = requireFlags(options?.flags, this.#receiveFlags);
+    const flags = this.#withLength(asked) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
     this.#requireOpen("recvmsg");
-    for (;;) {
+    if (this.#link.coalesces && message.control.length < SEGMENT_CONTROL)
+      throw tooFewForSegments(message.control.length);
+    for (let tries = 0; ; tries++) {
       const result = receiveMessageInto(message, this.#descriptor.fd, flags, this.#records());
       if (result >= 0) return result;
-      if (result === -EAGAIN) return undefined;
-      if (result !== -EINTR) throw this.#error(result, "recvmsg");
+      if (result === -EAGAIN) return this.#foundNothing();
+      if (result !== -EINTR && !this.#passes(result, tries)) throw this.#error(result, "recvmsg");
     }
   }
 
@@ -1422,7 +1616,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     // Asked each time: others may have switched it off, and what then comes first is the caller's.
     const hidesStamp =
       keeps && !this.#showsStamps && readInt(this.#descriptor.fd, SO_TIMESTAMP) !== 0;
-    return { truncates: this.#truncates, keeps, hidesStamp };
+    const bringsDescriptors = this.#domain === AF_UNIX;
+    return { truncates: this.#truncates, keeps, hidesStamp, bringsDescriptors };
   }
 
   /**
@@ -1497,13 +1692,38 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     // MSG_MORE would make one datagram of all slots, for the address of the first.
     const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
     this.#requireOpen("sendmmsg");
-    prepareSend(batch, first, this.#link.connected);
-    const sent = sendFrom(batch, this.#descriptor.fd, first, flags, this.#hasQueuesOfOthers());
+    this.#prepareSend(batch, first);
+    const passesOver = this.#hasQueuesOfOthers();
+    const { fd } = this.#descriptor;
+    const sent = sendFrom(batch, fd, first, flags, passesOver, 0, this.#offloadFor(batch));
     if (sent < batch.count - first) {
       this.#forgetDeadPeer();
       if (foundNoRoom(batch)) this.#onFull?.();
     }
-    return sent;
+    return this.#sent(sent, sent);
+  }
+
+  #prepareSend(batch: DatagramBatch, first: number): void {
+    const { connected, peer } = this.#link;
+    // The control messages for an IPv4 peer are others.
+    const needsPeer = connected && !peer && this.#domain === AF_INET6 && speaks(batch, first);
+    const receiver = needsPeer ? this.#peerName() : peer;
+    prepareSend(batch, first, connected, this.#domain, receiver);
+  }
+
+  #peerName(): Uint8Array | undefined {
+    const result = getpeername(this.#descriptor.fd, name, nameLength);
+    return result < 0 ? undefined : name.slice(0, nameLength[0]);
+  }
+
+  /** What is known of segmentation offload, for a batch that has trains. */
+  #offloadFor(batch: DatagramBatch): SegmentationOffload | undefined {
+    return isInet(this.#domain) && hasTrains(batch) ? this.#offload() : undefined;
+  }
+
+  #offload(): SegmentationOffload {
+    this.#link.offload ??= new (loadOffload().SegmentationOffload)(this.#descriptor.fd);
+    return this.#link.offload;
   }
 
   /** Whether "no room" tells of one receiver, and not of all: so with Unix datagrams. */
@@ -1526,18 +1746,19 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
     const deadline = deadlineAfter(options?.timeoutMs);
     this.#requireOpen("sendmmsg");
-    prepareSend(batch, first, this.#link.connected);
+    this.#prepareSend(batch, first);
     const { fd } = this.#descriptor;
-    let sent = sendFrom(batch, fd, first, flags, false);
+    const offload = this.#offloadFor(batch);
+    let sent = sendFrom(batch, fd, first, flags, false, 0, offload);
     let tries = 0;
     for (let next = waitsFrom(batch); next >= 0; next = waitsFrom(batch)) {
       this.#waitToSend(deadline, tries++, "sendmmsg", this.#link.connected, sent);
-      const more = sendFrom(batch, fd, next, flags, false, sent);
+      const more = sendFrom(batch, fd, next, flags, false, sent, offload);
       if (more > 0) tries = 0;
       sent += more;
     }
     if (sent < batch.count - first) this.#forgetDeadPeer();
-    return sent;
+    return this.#sent(sent, sent);
   }
 
   /**
@@ -1556,24 +1777,25 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
       this.#requireBatch(batch, "sendmmsg");
       const flags = requireFlags(limits.flags, this.#sendFlags & ~MSG_MORE);
       this.#requireOpen("sendmmsg");
-      prepareSend(batch, first, this.#link.connected);
+      this.#prepareSend(batch, first);
       return this.#sendWhole(batch, first, flags);
     });
   }
 
   #sendWhole(batch: DatagramBatch, first: number, flags: number): Attempt<number> {
     const count = batch.count - first;
+    const offload = this.#offloadFor(batch);
     let sent = 0;
     let next = first;
     claim(batch, "sendmmsg");
     return {
       pauses: this.#hasQueuesOfOthers(),
       attempt: () => {
-        sent += sendFrom(batch, this.#descriptor.fd, next, flags, false, sent);
+        sent += sendFrom(batch, this.#descriptor.fd, next, flags, false, sent, offload);
         next = waitsFrom(batch);
         if (next >= 0) return undefined;
         if (sent < count) this.#forgetDeadPeer();
-        return sent;
+        return this.#sent(sent, sent);
       },
       transferred: () => sent,
       settled: () => release(batch),
@@ -1588,6 +1810,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * @throws {SystemError} `ECONNREFUSED` the peer of a connected socket refused an earlier
    * datagram; told once, and nothing is lost
    * @throws {TypeError} batch is none, or was freed; or the socket is a stream
+   * @throws {RangeError} its slots do not hold every train, and `UdpOption.gro` is on
    * @see {@link https://man7.org/linux/man-pages/man2/recvmmsg.2.html | recvmmsg(2)}
    */
   tryReceiveBatch(batch: DatagramBatch, options?: FlagOptions): number {
@@ -1597,16 +1820,25 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     return this.#receiveBatch(batch, flags);
   }
 
-  #receiveBatch(batch: DatagramBatch, flags: number): number {
-    for (;;) {
-      const result = receiveInto(batch, this.#descriptor.fd, flags, this.#link.onlySender);
+  #receiveBatch(batch: DatagramBatch, asked: number): number {
+    if (this.#link.coalesces) requireTrainRoom(batch);
+    const flags = this.#withLength(asked);
+    for (let tries = 0; ; tries++) {
+      const result = receiveInto(
+        batch,
+        this.#descriptor.fd,
+        flags,
+        this.#link.onlySender,
+        this.#domain,
+      );
       if (result >= 0) return result;
       if (result === -EAGAIN) {
         // The queue is empty: what comes from now on has passed the kernel's check of the sender.
         this.#link.onlySender = this.#link.peer;
+        this.#foundNothing();
         return 0;
       }
-      if (result !== -EINTR) throw this.#error(result, "recvmmsg");
+      if (result !== -EINTR && !this.#passes(result, tries)) throw this.#error(result, "recvmmsg");
     }
   }
 
@@ -1655,7 +1887,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   /**
    * Receives batches for `for await`: each step waits until there are datagrams, and gives them in a
-   * DatagramBatch whose contents are valid until the next step. Leaving the loop frees it. The loop
+   * DatagramBatch whose contents are valid until the next step. Leaving the loop frees it. Where
+   * `UdpOption.gro` is on, its slots hold every train unless `slotBytes` says otherwise. The loop
    * ends when the socket is closed or detached by this program; an error of the socket is thrown
    * into it.
    *
@@ -1679,7 +1912,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   batches(options: BatchesOptions = {}): Batches<A> {
     this.#requireDatagrams();
     const { Batches }: typeof import("./batches.ts") = require("./batches.ts");
-    return new Batches(this.#source(), options);
+    return new Batches(this.#source(), this.#withTrainRoom(options));
   }
 
   /**
@@ -1712,8 +1945,22 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     if (this.#subscription?.stopped === false)
       throw new TypeError("Cannot add a second handler to a socket: stop the first one");
     const { subscribe }: typeof import("./batches.ts") = require("./batches.ts");
-    this.#subscription = subscribe(this.#source(), handler as BatchHandler, options);
+    this.#subscription = subscribe(
+      this.#source(),
+      handler as BatchHandler,
+      this.#withTrainRoom(options),
+    );
     return this.#subscription;
+  }
+
+  // Slots that hold every train, where the caller does not say how long they are.
+  #withTrainRoom<Options extends DatagramBatchOptions>(options: Options): Options {
+    if (!this.#link.coalesces) return options;
+    const { slotBytes } = requireOptions(options);
+    if (slotBytes === undefined) return { ...options, slotBytes: TRAIN_SLOT_BYTES };
+    if (typeof slotBytes === "number" && slotBytes < TRAIN_SLOT_BYTES - 1)
+      throw tooShortForTrains(slotBytes);
+    return options;
   }
 
   // What an iterator or a handler needs of its socket.
@@ -1742,12 +1989,181 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   /**
+   * Whether errors of the network are queued (`IP_RECVERR`, `IPV6_RECVERR`), for `errors` and
+   * `receiveError`; false at first. An IPv6 socket queues those of IPv4 too.
+   *
+   * While they are, no send and no receive fails because of what happened to an earlier datagram,
+   * not even to one for the peer of a connected socket; and an unconnected socket learns what became
+   * of its datagrams, which it does not otherwise. What was queued stays to be received when it is
+   * switched off.
+   *
+   * Errors belong to the open socket. All sockets of this thread that share it, by `duplicate`, have
+   * one queue; another thread or process that shares it has its own, and each error is told to
+   * whoever asks first.
+   *
+   * @throws {TypeError} it is a stream, which fails for good; or no socket over IP
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man7/ip.7.html | ip(7), IP_RECVERR}
+   */
+  get queueErrors(): boolean {
+    return this.#descriptor.fd >= 0 && this.#link.errors?.isQueueing === true;
+  }
+
+  set queueErrors(queueErrors: boolean) {
+    requireBoolean(queueErrors, "queueErrors");
+    const errors = this.#kernelErrors();
+    if (this.#type === SOCK_STREAM)
+      throw new TypeError("Cannot queue the errors of a stream socket: expected a datagram one");
+    this.#requireOpen("setsockopt");
+    loadErrors().queueErrors(errors, this.#descriptor.fd, this.#domain, queueErrors);
+  }
+
+  #kernelErrors(): KernelErrors {
+    // Of others MSG_ERRQUEUE would take ordinary data.
+    const isKnown = this.#type === SOCK_RAW || WITH_ERRORS.includes(this.#protocol);
+    if (!isInet(this.#domain) || !isKnown) {
+      throw new TypeError(
+        `Cannot receive the errors of a ${this.family} ${this.type} socket: expected one over IP`,
+      );
+    }
+    this.#link.errors ??= new (loadErrors().KernelErrors)();
+    return this.#link.errors;
+  }
+
+  /**
+   * The first entry of the socket's error queue, or undefined: see `queueErrors`,
+   * `transmitTimestamps` and `sendZeroCopy`, which make some. They wait in a queue of this library,
+   * `errorQueue`; the kernel's is emptied into it whenever the socket is used or waits.
+   *
+   * @throws {TypeError} it is no socket over IP
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man2/recvmsg.2.html | recvmsg(2), MSG_ERRQUEUE}
+   */
+  tryReceiveError(): QueuedError | undefined {
+    const errors = this.#kernelErrors();
+    this.#requireOpen("recvmsg");
+    return errors.shift(this.#descriptor.fd);
+  }
+
+  /**
+   * The first entry of the socket's error queue, waiting for one.
+   *
+   * @throws {TimeoutError} none came in time
+   * @throws {TypeError} it is no socket over IP
+   */
+  receiveErrorSync(options?: TimeoutOptions): QueuedError {
+    const errors = this.#kernelErrors();
+    const deadline = deadlineAfter(options?.timeoutMs);
+    this.#requireOpen("recvmsg");
+    return errors.takeSync(this.#descriptor, deadline);
+  }
+
+  /**
+   * The first entry of the socket's error queue; the promise form of `receiveErrorSync`. It stands in
+   * no line with those who wait for data or room.
+   *
+   * @throws {TimeoutError} none came in time
+   * @throws {TypeError} it is no socket over IP
+   *
+   * @example Who has refused which datagram
+   * ```ts
+   * import { UdpSocket } from "bun-sockets";
+   *
+   * using socket = UdpSocket.bind("127.0.0.1:0");
+   * socket.queueErrors = true;
+   * const dead = UdpSocket.bind("127.0.0.1:0");
+   * const { localAddress } = dead;
+   * dead.close();
+   * await socket.sendTo("anybody there?", localAddress);
+   * const error = await socket.receiveError({ timeoutMs: 1000 });
+   * if (error.kind === "icmp")
+   *   console.log(error.code, error.offender?.host, error.destination?.equals(localAddress));
+   * // ECONNREFUSED 127.0.0.1 true
+   * ```
+   */
+  receiveError(options?: CancelOptions): Promise<QueuedError> {
+    try {
+      const { deadline, signal } = copyLimits(options);
+      const errors = this.#kernelErrors();
+      this.#requireOpen("recvmsg");
+      return errors.take(this.#descriptor, { wrap: (error) => error, deadline, signal });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * The entries of the socket's error queue, for `for await`. The loop ends when the socket is closed
+   * or detached by this program; leaving it leaves the socket as it is, and loses nothing.
+   *
+   * @throws {TypeError} it is no socket over IP
+   *
+   * @example One stream for all there is to tell
+   * ```ts
+   * import { UdpSocket } from "bun-sockets";
+   *
+   * using server = UdpSocket.bind("127.0.0.1:0");
+   * using socket = UdpSocket.open("ipv4");
+   * socket.queueErrors = true;
+   * socket.transmitTimestamps = ["sent"];
+   * await socket.sendTo("hello", server.localAddress);
+   * for await (const entry of socket.errors()) {
+   *   if (entry.kind === "timestamp") console.log(`send ${entry.id} was ${entry.what}`);
+   *   break; // send 0 was sent
+   * }
+   * ```
+   */
+  errors(options: ErrorsOptions = {}): QueuedErrors {
+    const { QueuedErrors } = loadErrorQueue();
+    return new QueuedErrors(this.#kernelErrors(), this.#descriptor, options);
+  }
+
+  /** How many entries of the error queue wait to be received, and how many were dropped. */
+  get errorQueue(): ErrorQueueState {
+    const { queued = 0, queuedMax = 0, dropped = 0 } = this.#link.errors ?? {};
+    return Object.freeze({ queued, queuedMax, dropped });
+  }
+
+  /**
+   * Which transmit timestamps are queued as errors are: "scheduled", "sent", and of TCP
+   * "acknowledged"; none at first. Each tells by its `id` which send it is of: datagrams count from 0
+   * since the list was empty, also those that are sent by a batch; a train of segments is one. They
+   * are software timestamps, and add to the receive timestamps that options ask for. The kernel has
+   * room for some 255 of one call (more with a larger receive buffer): batches should be smaller.
+   *
+   * @throws {TypeError} it is no list of these, or no socket over IP
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://docs.kernel.org/networking/timestamping.html | SO_TIMESTAMPING}
+   */
+  get transmitTimestamps(): readonly TransmitTimestamp["what"][] {
+    return loadErrors().transmitTimestamps(this.#descriptor.fd);
+  }
+
+  set transmitTimestamps(whats: Iterable<TransmitTimestamp["what"]>) {
+    this.#kernelErrors();
+    const { fd } = this.#descriptor;
+    loadErrors().setTransmitTimestamps(fd, this.#type === SOCK_STREAM, whats);
+  }
+
+  #zeroCopySender(): ZeroCopySender {
+    const errors = this.#kernelErrors();
+    errors.zeroCopy ??= new (loadZeroCopy().ZeroCopy)(this.#type === SOCK_STREAM);
+    return {
+      descriptor: this.#descriptor,
+      domain: this.#domain,
+      errors,
+      isShared: () => this.#link.shared,
+    };
+  }
+
+  /**
    * Ends one direction of a connection, or both; the socket stays open. After "write" the peer gets
    * what was sent and then the end. After "read" receives give the end once what has come is read;
    * Linux still takes what comes later. Datagrams have no end: receives then find nothing more.
    *
    * @param direction "read", "write" or "both"
-   * @throws {SystemError} `ENOTCONN` there is no connection (a Unix socket needs none)
+   * @throws {SystemError} `ENOTCONN` there is no connection (a Unix socket needs none); Linux has
+   * ended the direction all the same, also of a connection that is made later
    * @see {@link https://man7.org/linux/man-pages/man2/shutdown.2.html | shutdown(2)}
    */
   shutdown(direction: "read" | "write" | "both"): void {
@@ -1856,6 +2272,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.close();
   }
 
+  /** What it is, its descriptor and its addresses, for logs: what console.log shows. */
+  toString(): string {
+    return this[INSPECT]();
+  }
+
   /** How console.log shows it. */
   [INSPECT](): string {
     if (!(#descriptor in this)) return "Socket";
@@ -1871,11 +2292,18 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   static {
+    offloadOf = (socket) => socket.#offload();
+    zeroCopySenderOf = (socket) => socket.#zeroCopySender();
+    foundFull = (socket) => socket.#onFull?.();
     duplicateParts = (socket) => socket.#duplicateParts();
     acceptParts = (socket, flags) => socket.#accept(flags);
     descriptorOf = (socket) =>
       socket instanceof Object && #descriptor in socket ? socket.#descriptor : undefined;
   }
+}
+
+function loadFilters(): typeof import("./internal/socket_filter.ts") {
+  return require("./internal/socket_filter.ts");
 }
 
 function isInet(domain: number): boolean {

@@ -436,7 +436,7 @@ export class SocketReader {
   // Decoded first: what is no text stays.
   #takeLine(length: number, endLength: number): string {
     if (length > this.#limitBytes) throw tooLong(this.#limitBytes, "no end of a line");
-    const text = this.#decoder.decode(this.#memory.subarray(this.#start, this.#start + length));
+    const text = this.#decoder.decode(this.#memory, this.#start, this.#start + length);
     this.#skipLine(length, endLength);
     return text;
   }
@@ -1045,12 +1045,10 @@ export class SocketReader {
       const at = this.#memory.subarray(this.#start, this.#end).indexOf(CRLF, from);
       return this.#found(at, 2);
     }
-    const lf = this.#indexOfByte(newline === "cr" ? CR : LF, start);
+    const lf = this.#indexOfByte(newline === "cr" ? CR : LF, start, this.#end);
     if (newline !== "any") return this.#found(lf - this.#start, 1);
-    const line = this.#memory.subarray(start, lf < 0 ? this.#end : lf);
-    const cr = line.indexOf(CR);
-    if (cr < 0) return this.#found(lf - this.#start, 1);
-    const at = start + cr;
+    const at = this.#indexOfByte(CR, start, lf < 0 ? this.#end : lf);
+    if (at < 0) return this.#found(lf - this.#start, 1);
     const isBoth = at + 1 < this.#end && this.#memory[at + 1] === LF;
     return this.#found(at - this.#start, isBoth ? 2 : 1);
   }
@@ -1061,11 +1059,15 @@ export class SocketReader {
     return at >= 0;
   }
 
-  // The byte behind what is buffered ends the search, which would go through all memory.
-  #indexOfByte(byte: number, start: number): number {
-    this.#memory[this.#end] = byte;
-    const at = this.#memory.indexOf(byte, start);
-    return at === this.#end ? -1 - this.#memory.length : at;
+  // The byte at `end`, for which there is always memory, ends the search, which would go through all of
+  // it; a view of a part costs more than a short search.
+  #indexOfByte(byte: number, start: number, end: number): number {
+    const memory = this.#memory;
+    const kept = memory[end] as number;
+    memory[end] = byte;
+    const at = memory.indexOf(byte, start);
+    memory[end] = kept;
+    return at === end ? -1 - memory.length : at;
   }
 
   #findWideNewline(from: number): boolean {

@@ -43,13 +43,20 @@ interface Piece {
   end: number;
   /** Whether the memory is the writer's own. */
   isOwn: boolean;
+  /** Whether more can be written behind it. */
+  isRoomy?: true;
+}
+
+/** One that more can be written behind. */
+interface RoomyPiece extends Piece {
+  bytes: Buffer;
+  isRoomy: true;
 }
 
 const BUFFER_BYTES = 1 << 16;
 const BYTES_MAX = 2 ** 31 - 1;
 /** How many bytes of UTF-8 a UTF-16 unit can become. */
 const UTF8_BYTES_MAX = 3;
-const encoder = new TextEncoder();
 
 /**
  * Writes a stream through a buffer: small pieces are collected and sent together, large ones are sent
@@ -93,7 +100,7 @@ export class SocketWriter {
   /** Everything that was sent, to know what a call waits for. */
   #sent = 0;
   /** Memory to collect in, which is free. */
-  #spare: Uint8Array | undefined;
+  #spare: Buffer | undefined;
   #isEnding = false;
   #isEnded = false;
 
@@ -153,6 +160,8 @@ export class SocketWriter {
    */
   tryWrite(data: ArrayBufferView | ArrayBuffer | string): number | undefined {
     this.#requireWritable();
+    const taken = this.#collectText(data);
+    if (taken !== undefined) return taken;
     const bytes = this.#toBytes(data);
     const { length } = bytes;
     if (this.#buffered + length > this.#bufferBytes) this.#drain();
@@ -373,9 +382,7 @@ export class SocketWriter {
 
   // Takes the data now, in its place. What is given back is to be waited for.
   #put(data: ArrayBufferView | ArrayBuffer | string): Steps<true> | undefined {
-    if (typeof data === "string" && this.#encoder.isUtf8) {
-      if (this.#collectText(data)) return undefined;
-    }
+    if (this.#collectText(data) !== undefined) return undefined;
     const isBorrowed = typeof data !== "string";
     return this.#putBytes(this.#toBytes(data), isBorrowed);
   }
@@ -399,7 +406,7 @@ export class SocketWriter {
 
   #putLine(text: string): Steps<true> | undefined {
     requireText(text);
-    if (this.#encoder.isUtf8 && this.#collectText(text)) {
+    if (this.#collectText(text) !== undefined) {
       this.#collect(this.#newlineBytes);
       return this.#overflow();
     }
@@ -425,15 +432,19 @@ export class SocketWriter {
     return typeof data === "string" ? this.#encoder.encode(data) : bytesOf(toView(data, "data"));
   }
 
-  // Text goes straight into the memory where it surely fits.
-  #collectText(text: string): boolean {
-    const needed = text.length * UTF8_BYTES_MAX;
-    if (this.#buffered + needed > this.#bufferBytes) return false;
+  // Text that is UTF-8 goes straight into the memory where it surely fits. Returns its bytes, or
+  // undefined when that is not so.
+  #collectText(data: ArrayBufferView | ArrayBuffer | string): number | undefined {
+    if (typeof data !== "string" || !this.#encoder.isUtf8) return undefined;
+    const needed = data.length * UTF8_BYTES_MAX;
+    if (this.#buffered + needed > this.#bufferBytes) return undefined;
+    if (needed === 0) return 0;
     const piece = this.#room(needed);
-    const { written } = encoder.encodeInto(text, piece.bytes.subarray(piece.end));
+    // A TextEncoder would take a view of what is left, which costs as much again.
+    const written = piece.bytes.write(data, piece.end);
     piece.end += written;
     this.#buffered += written;
-    return true;
+    return written;
   }
 
   #collect(bytes: Uint8Array): void {
@@ -444,15 +455,18 @@ export class SocketWriter {
     this.#buffered += bytes.length;
   }
 
-  // The last piece, where it has room for so many bytes, or a new one.
-  #room(byteLength: number): Piece {
+  // The last piece, where it has room for so many bytes, or a new one. At least one byte.
+  #room(byteLength: number): RoomyPiece {
     const last = this.#pieces.at(-1);
-    if (last?.isOwn && last.bytes.length - last.end >= byteLength) return last;
+    if (last?.isRoomy && last.bytes.length - last.end >= byteLength) return last as RoomyPiece;
     const spare = this.#spare;
     this.#spare = undefined;
     const isFit = spare && spare.length >= byteLength;
-    const bytes = isFit ? spare : new Uint8Array(Math.max(this.#bufferBytes, byteLength));
-    const piece = { bytes, start: 0, end: 0, isOwn: true };
+    // Not of a pool, of which others have the rest.
+    const bytes = isFit
+      ? spare
+      : Buffer.from(new ArrayBuffer(Math.max(this.#bufferBytes, byteLength)));
+    const piece: RoomyPiece = { bytes, start: 0, end: 0, isOwn: true, isRoomy: true };
     this.#pieces.push(piece);
     return piece;
   }
@@ -515,7 +529,9 @@ export class SocketWriter {
       left -= length;
       first.start = first.end;
       this.#pieces.shift();
-      if (first.isOwn && first.bytes.length === this.#bufferBytes) this.#spare = first.bytes;
+      const { bytes: memory, isOwn } = first;
+      if (isOwn && memory instanceof Buffer && memory.length === this.#bufferBytes)
+        this.#spare = memory;
     }
   }
 

@@ -22,6 +22,7 @@ import { check } from "./error.ts";
 import { requireFlags, requireInteger, requireOptions, toView } from "./internal/arguments.ts";
 import { deadlineAfter, mayBeReady, waitUntil } from "./internal/deadline.ts";
 import { Descriptor } from "./internal/descriptor.ts";
+import type { TransferOptions } from "./internal/idle.ts";
 import { adoptParts, type Kind, openPair, type Parts, readInt } from "./internal/parts.ts";
 import {
   Outgoing,
@@ -33,6 +34,7 @@ import {
   streamError,
 } from "./internal/stream_call.ts";
 import type { WebReadable, WebWritable } from "./internal/web_streams.ts";
+import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import {
   type AdoptOptions,
   type AsyncOptions,
@@ -53,16 +55,27 @@ import { recv, setsockopt, sockatmark } from "./sys/socket.ts";
 /** What a stream sends: a view of any part of any buffer, a buffer, or a string as UTF-8. */
 export type StreamData = ArrayBufferView | ArrayBuffer | string;
 
-/** What `sendFile` can be told, beside how long it may take. */
-export interface FileRange {
+/** What a transfer can be told beside how long all of it may take. */
+interface Transfer {
+  /**
+   * How long it may go on without a byte that is moved, in milliseconds, 0 or more; then it is a
+   * TimeoutError, whose `transferred` says what was moved before. A peer that takes a byte now and then
+   * is waited for until `timeoutMs`. It is about this transfer alone: where bytes go both ways, one
+   * direction stands still while the other is used. Default no limit.
+   */
+  readonly idleMs?: number | undefined;
+}
+
+/** What `sendFile` can be told, beside how long all of it may take. */
+export interface FileRange extends Transfer {
   /** Where in the file to begin, in bytes. Default 0. The file's own position is not moved. */
   readonly offset?: number | undefined;
   /** How many bytes to send. Default: up to the end of the file. */
   readonly length?: number | undefined;
 }
 
-/** What `spliceTo` can be told, beside how long it may take. */
-export interface SpliceRange {
+/** What `spliceTo` can be told, beside how long all of it may take. */
+export interface SpliceRange extends Transfer {
   /** How many bytes to move. Default: up to the end of the stream. */
   readonly length?: number | undefined;
 }
@@ -154,7 +167,10 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    * @throws {TypeError} it is no stream socket; or, with `own`, another socket of this thread owns it
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
    */
-  static override adopt(descriptor: number, options: AdoptOptions = {}): StreamSocket {
+  static override adopt(
+    descriptor: number | ReceivedDescriptor,
+    options: AdoptOptions = {},
+  ): StreamSocket {
     return new StreamSocket(adoptParts(descriptor, options, KIND));
   }
 
@@ -270,15 +286,16 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    * What cannot be read at an offset, as a pipe, is read in order, and what was read and could not be
    * sent is lost when the call fails
    * @returns bytes sent
-   * @throws {TimeoutError} it took longer; `transferred` says how many bytes were sent
+   * @throws {TimeoutError} it took longer, or no byte could be sent for `idleMs`; `transferred` says
+   * how many bytes were sent
    * @throws {SystemError} `ENOENT`, `EACCES` no such file, or no right; `EISDIR` it is a directory;
    * `EPIPE`, `ECONNRESET` the peer is gone; with `transferred`
    * @see {@link https://man7.org/linux/man-pages/man2/sendfile.2.html | sendfile(2)}
    */
   sendFileSync(file: string | number, options: FileRange & TimeoutOptions = {}): number {
-    const { offset, length, timeoutMs } = requireOptions(options);
-    const deadline = deadlineAfter(timeoutMs);
-    return loadSendFile().sendFileSync(this.#stream, file, offset, length, deadline);
+    const { offset, length, timeoutMs, idleMs } = requireOptions(options);
+    const limits = { timeoutMs, idleMs };
+    return loadSendFile().sendFileSync(this.#stream, file, offset, length, limits);
   }
 
   /**
@@ -304,8 +321,9 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    */
   sendFile(file: string | number, options: FileRange & CancelOptions = {}): Promise<number> {
     try {
-      const { offset, length, timeoutMs, signal } = requireOptions(options);
-      return loadSendFile().sendFile(this.#stream, file, offset, length, { timeoutMs, signal });
+      const { offset, length, timeoutMs, idleMs, signal } = requireOptions(options);
+      const limits = { timeoutMs, idleMs, signal };
+      return loadSendFile().sendFile(this.#stream, file, offset, length, limits);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -322,16 +340,15 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    *
    * @param other another stream, or this one, which is an echo
    * @returns bytes moved
-   * @throws {TimeoutError} it took longer; `transferred` says how many bytes were delivered
+   * @throws {TimeoutError} it took longer, or no byte came or went for `idleMs`; `transferred` says
+   * how many bytes were delivered
    * @throws {SystemError} `EPIPE`, `ECONNRESET` one of the peers is gone; with `transferred`
    * @throws {TypeError} other is no stream socket
    * @see {@link https://man7.org/linux/man-pages/man2/splice.2.html | splice(2)}
    */
   spliceToSync(other: StreamSocket, options: SpliceRange & TimeoutOptions = {}): number {
-    const { length, timeoutMs } = requireOptions(options);
-    const deadline = deadlineAfter(timeoutMs);
-    const splice = this.#splice(other, length);
-    return loadSplice().runSpliceSync(splice, deadline);
+    const { length, timeoutMs, idleMs } = requireOptions(options);
+    return loadSplice().runSpliceSync(this.#splice(other, length, { timeoutMs, idleMs }));
   }
 
   /**
@@ -339,7 +356,8 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    * is sent to the other stream meanwhile comes between two parts.
    *
    * @returns bytes moved
-   * @throws {TimeoutError} it took longer; `transferred` says how many bytes were delivered
+   * @throws {TimeoutError} it took longer, or no byte came or went for `idleMs`; `transferred` says
+   * how many bytes were delivered
    * @throws {SystemError} as spliceToSync
    *
    * @example A proxy, in one direction
@@ -358,27 +376,29 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    */
   spliceTo(other: StreamSocket, options: SpliceRange & CancelOptions = {}): Promise<number> {
     try {
-      const { length, timeoutMs, signal } = requireOptions(options);
-      const splice = this.#splice(other, length);
-      return loadSplice().runSplice(splice, { timeoutMs, signal });
+      const { length, timeoutMs, idleMs, signal } = requireOptions(options);
+      return loadSplice().runSplice(this.#splice(other, length, { timeoutMs, idleMs, signal }));
     } catch (error) {
       return Promise.reject(error);
     }
   }
 
-  #splice(other: StreamSocket, length: number | undefined) {
+  #splice(other: StreamSocket, length: number | undefined, options: TransferOptions) {
+    const { Splice, TransferLimits } = loadSplice();
+    const limits = new TransferLimits(options);
     if (!(other instanceof Object && #stream in other))
       throw new TypeError("Cannot splice to this: expected a StreamSocket");
     if (length !== undefined) requireInteger(length, 0, Number.MAX_SAFE_INTEGER, "length");
     requireOpen(this.#stream, "splice");
     requireOpen(other.#stream, "splice");
-    const { Splice } = loadSplice();
-    return new Splice(this.#stream, other.#stream, length ?? Number.POSITIVE_INFINITY, {
+    const leftovers = {
       take: () => this.takeUndelivered(),
-      keep: (bytes) => {
+      keep: (bytes: Uint8Array<ArrayBuffer>) => {
         this.#undelivered = bytes;
       },
-    });
+    };
+    const most = length ?? Number.POSITIVE_INFINITY;
+    return new Splice(this.#stream, other.#stream, most, leftovers, limits);
   }
 
   /**

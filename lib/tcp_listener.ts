@@ -1,6 +1,7 @@
 import type { Address, InetAddress } from "./address.ts";
 import { adoptParts, type Kind, type Parts } from "./internal/parts.ts";
 import { Listener } from "./listener.ts";
+import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import {
   type AdoptOptions,
   type CancelOptions,
@@ -140,7 +141,10 @@ export class TcpListener extends Listener<InetAddress, TcpSocket> {
    * this thread owns it
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
    */
-  static override adopt(descriptor: number, options: AdoptOptions = {}): TcpListener {
+  static override adopt(
+    descriptor: number | ReceivedDescriptor,
+    options: AdoptOptions = {},
+  ): TcpListener {
     return new TcpListener(adoptParts(descriptor, options, KIND));
   }
 

@@ -3,7 +3,8 @@ import { TCP_NODELAY } from "../structs/constants/netinet_tcp.ts";
 import { AF_INET, AF_INET6, SOCK_STREAM } from "../structs/constants/sys_socket.ts";
 import { type Address, type InetAddress, toInetAddress } from "./address.ts";
 import { check } from "./error.ts";
-import { requireBoolean } from "./internal/arguments.ts";
+import { requireBoolean, requireOptions } from "./internal/arguments.ts";
+import { loadZeroCopy } from "./internal/lazy_errors.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
 import {
   adoptParts,
@@ -15,17 +16,24 @@ import {
 } from "./internal/parts.ts";
 import { Peer } from "./internal/peer.ts";
 import type { PortRange } from "./option.ts";
+import type { AddressList } from "./prefix.ts";
+import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import {
   type AdoptOptions,
+  type AsyncOptions,
   type CancelOptions,
   descriptorOf,
   duplicateParts,
+  type FlagOptions,
   type SocketOptions,
   type TimeoutOptions,
+  type WaitOptions,
+  zeroCopySenderOf,
 } from "./socket.ts";
 import { StreamSocket } from "./stream_socket.ts";
 import { getsockopt, setsockopt } from "./sys/socket.ts";
 import type { TcpInfo } from "./tcp_info.ts";
+import type { ZeroCopyLease, ZeroCopyState } from "./zero_copy.ts";
 
 /** What a TcpSocket can be told when it is made. */
 export interface TcpSocketOptions extends Omit<SocketOptions, "broadcast"> {
@@ -47,6 +55,11 @@ interface ConnectOptions extends Omit<TcpSocketOptions, "ipv6Only"> {
   readonly localPortRange?: PortRange | undefined;
   /** How long one address may take, in milliseconds. Default: as long as the whole call. */
   readonly attemptTimeoutMs?: number | undefined;
+  /**
+   * Which addresses may be connected to, where somebody else chooses the name: what the list denies is
+   * not tried, and stands with `EACCES` among the attempts. Default all.
+   */
+  readonly allowed?: AddressList | undefined;
 }
 
 /** What `TcpSocket.connect` can be told. */
@@ -141,7 +154,8 @@ export class TcpSocket extends StreamSocket<InetAddress> {
    * before has failed, or after `staggerMs`, and the first connection wins (RFC 8305). What the
    * others had open is closed.
    *
-   * @param address an address, its text, or "host:service"
+   * @param address an address, its text, or "host:service"; or the host and the service, each by
+   * itself. An empty host is refused: "localhost" is this machine
    * @returns a connected socket
    * @throws {SystemError} the one address did not answer: `ECONNREFUSED` nobody listens there;
    * `ENETUNREACH`, `EHOSTUNREACH` no way there; `EADDRNOTAVAIL`, `EADDRINUSE` not with this
@@ -232,7 +246,10 @@ export class TcpSocket extends StreamSocket<InetAddress> {
    * this thread owns it
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
    */
-  static override adopt(descriptor: number, options: AdoptOptions = {}): TcpSocket {
+  static override adopt(
+    descriptor: number | ReceivedDescriptor,
+    options: AdoptOptions = {},
+  ): TcpSocket {
     return new TcpSocket(adoptParts(descriptor, options, KIND));
   }
 
@@ -279,6 +296,83 @@ export class TcpSocket extends StreamSocket<InetAddress> {
   get info(): TcpInfo {
     const { readTcpInfo }: typeof import("./tcp_info.ts") = require("./tcp_info.ts");
     return readTcpInfo(this.getOption(loadOptions().TcpOption.info));
+  }
+
+  /**
+   * Sends to the peer without a copy (`MSG_ZEROCOPY`), or answers at once: the kernel reads the
+   * caller's memory itself, and the lease that comes back tells when it is done with it. Until then
+   * the data must stay as it is. It pays from some 10,000 bytes on, and not on loopback: see
+   * `zeroCopy`. Where it is not possible, or does not pay, the data is copied as by a plain send, and
+   * its lease is released at once.
+   *
+   * @param data a view of any part of any buffer
+   * @returns the lease, or undefined when there is no room
+   * @throws {SystemError} as trySend
+   * @throws {TypeError} data is no view of ordinary memory
+   * @see {@link https://docs.kernel.org/networking/msg_zerocopy.html | MSG_ZEROCOPY}
+   */
+  trySendZeroCopy(
+    data: ArrayBufferView | ArrayBuffer,
+    options: FlagOptions = {},
+  ): ZeroCopyLease | undefined {
+    const { flags } = requireOptions(options);
+    return loadZeroCopy().trySendZeroCopy(zeroCopySenderOf(this), data, { flags });
+  }
+
+  /**
+   * Sends to the peer without a copy, waiting for room for some of it.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8
+   * @returns the lease, whose `bytes` are perhaps fewer than there are
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendZeroCopy
+   */
+  sendZeroCopySync(
+    data: ArrayBufferView | ArrayBuffer | string,
+    options: WaitOptions = {},
+  ): ZeroCopyLease {
+    const { flags, timeoutMs } = requireOptions(options);
+    return loadZeroCopy().sendZeroCopySync(zeroCopySenderOf(this), data, { flags, timeoutMs });
+  }
+
+  /**
+   * Sends to the peer without a copy, waiting for room for some of it; the promise form of
+   * `sendZeroCopySync`.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8
+   * @returns the lease, whose `bytes` are perhaps fewer than there are
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendZeroCopy
+   *
+   * @example A large buffer, part by part
+   * ```ts
+   * import { TcpSocket } from "bun-sockets";
+   *
+   * const [left, right] = TcpSocket.pair();
+   * const data = new Uint8Array(100_000);
+   * for (let rest = data; rest.length > 0; ) {
+   *   const lease = await left.sendZeroCopy(rest);
+   *   rest = rest.subarray(lease.bytes);
+   *   await right.receiveExactly(new Uint8Array(lease.bytes));
+   *   await lease.whenReleased;
+   * }
+   * console.log(left.zeroCopy.outstanding); // 0
+   * left.close();
+   * right.close();
+   * ```
+   */
+  async sendZeroCopy(
+    data: ArrayBufferView | ArrayBuffer | string,
+    options: AsyncOptions = {},
+  ): Promise<ZeroCopyLease> {
+    const { flags, timeoutMs, signal } = requireOptions(options);
+    const call = { flags, timeoutMs, signal };
+    return loadZeroCopy().sendZeroCopy(zeroCopySenderOf(this), data, call);
+  }
+
+  /** How sends without a copy go, and whether the next one is tried without. */
+  get zeroCopy(): ZeroCopyState {
+    return loadZeroCopy().stateOf(zeroCopySenderOf(this));
   }
 
   static {

@@ -10,7 +10,21 @@ import {
   orClose,
 } from "./internal/parts.ts";
 import type * as unixPath from "./internal/unix_path.ts";
-import { type AdoptOptions, duplicateParts, Socket, type SocketOptions } from "./socket.ts";
+import type {
+  DescriptorsMax,
+  ReceivedDescriptor,
+  ReceivedDescriptors,
+  SendableDescriptor,
+} from "./received_descriptor.ts";
+import {
+  type AdoptOptions,
+  type AsyncOptions,
+  duplicateParts,
+  type FlagOptions,
+  Socket,
+  type SocketOptions,
+  type WaitOptions,
+} from "./socket.ts";
 import type { UnixAddress } from "./unix_address.ts";
 
 /** What a UnixDatagramSocket can be told when it is made. */
@@ -29,6 +43,12 @@ export interface UnixBindOptions extends UnixDatagramSocketOptions {
    * only if nobody receives there: a connect(2) must be refused. Default false.
    */
   readonly removeStale?: boolean | undefined;
+}
+
+/** Where a socket without a peer sends descriptors. */
+interface Destination {
+  /** A UnixAddress, or its text. Refused with a TypeError where the socket has a peer. */
+  readonly to?: UnixAddress | string | undefined;
 }
 
 const KIND: Kind = {
@@ -121,7 +141,10 @@ export class UnixDatagramSocket extends Socket<UnixAddress, UnixAddress> {
    * owns it
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
    */
-  static override adopt(descriptor: number, options: AdoptOptions = {}): UnixDatagramSocket {
+  static override adopt(
+    descriptor: number | ReceivedDescriptor,
+    options: AdoptOptions = {},
+  ): UnixDatagramSocket {
     return new UnixDatagramSocket(adoptParts(descriptor, options, KIND));
   }
 
@@ -141,4 +164,136 @@ export class UnixDatagramSocket extends Socket<UnixAddress, UnixAddress> {
   override duplicate(): UnixDatagramSocket {
     return new UnixDatagramSocket(duplicateParts(this));
   }
+
+  /**
+   * Sends a datagram with descriptors, or answers at once. The receiver gets duplicates,
+   * close-on-exec if it is one of ours; those of the caller stay the caller's.
+   *
+   * @param data a view of any part of any buffer; an empty one sends an empty datagram
+   * @param descriptors 0 to 253 of sockets, received descriptors, and numbers
+   * @param options flags, and where a socket without a peer sends it
+   * @returns bytes sent; undefined when there is no room
+   * @throws {SystemError} `EBADF` one of the descriptors is not open (`hint` tells which), and
+   * nothing was sent; `EPERM` the receiver takes none (`SocketOption.passRights`); `ETOOMANYREFS`
+   * too many are on the way; as trySend and trySendTo
+   * @throws {RangeError} there are more than 253 descriptors
+   * @throws {TypeError} data is no view of ordinary memory, or something cannot be sent as a
+   * descriptor
+   * @see {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7), SCM_RIGHTS}
+   */
+  trySendDescriptors(
+    data: ArrayBufferView | ArrayBuffer,
+    descriptors: readonly SendableDescriptor[],
+    options?: FlagOptions & Destination,
+  ): number | undefined {
+    return loadPassing().trySendDescriptors(this, data, descriptors, options);
+  }
+
+  /**
+   * Sends a datagram with descriptors, waiting for room.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8; an empty one sends an empty
+   * datagram
+   * @param descriptors as for trySendDescriptors
+   * @param options as for trySendDescriptors, and how long to wait
+   * @returns bytes sent
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendDescriptors
+   * @throws {RangeError} there are more than 253 descriptors
+   */
+  sendDescriptorsSync(
+    data: ArrayBufferView | ArrayBuffer | string,
+    descriptors: readonly SendableDescriptor[],
+    options?: WaitOptions & Destination,
+  ): number {
+    return loadPassing().sendDescriptorsSync(this, data, descriptors, options);
+  }
+
+  /**
+   * Sends a datagram with descriptors, waiting for room; the promise form of `sendDescriptorsSync`.
+   * The descriptors are duplicated at once: the caller may close his own while it waits. The
+   * duplicates are closed when the call is answered. The data is not copied.
+   *
+   * @param data as for sendDescriptorsSync
+   * @param descriptors as for trySendDescriptors
+   * @param options as for trySendDescriptors, and how long to wait
+   * @returns bytes sent
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendDescriptors; `EMFILE` there is no room for the duplicates
+   * @throws {RangeError} there are more than 253 descriptors
+   */
+  sendDescriptors(
+    data: ArrayBufferView | ArrayBuffer | string,
+    descriptors: readonly SendableDescriptor[],
+    options?: AsyncOptions & Destination,
+  ): Promise<number> {
+    return loadPassing().sendDescriptors(this, data, descriptors, options);
+  }
+
+  /**
+   * Receives a datagram and the descriptors that come with it, or answers at once. They are
+   * close-on-exec and owned: see ReceivedDescriptor. All other receives but messages drop
+   * descriptors that come.
+   *
+   * @param target overwritten
+   * @param options how many descriptors to take, and flags. Where more come than `max`, none is kept
+   * @returns the descriptors, and what came with them; undefined when nothing is waiting
+   * @throws {SystemError} `EMSGSIZE` more than `max` descriptors came; `EMFILE`, `ENFILE` too many
+   * are open: then all that came are closed, and the data is in the target, `transferred` bytes of
+   * it; as tryReceive
+   * @throws {RangeError} max is out of range
+   * @throws {TypeError} target is no view of ordinary memory
+   * @see {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7), SCM_RIGHTS}
+   */
+  tryReceiveDescriptors(
+    target: ArrayBufferView,
+    options?: FlagOptions & DescriptorsMax,
+  ): ReceivedDescriptors<UnixAddress> | undefined {
+    return loadPassing().tryReceiveDescriptors(this, target, options) as
+      | ReceivedDescriptors<UnixAddress>
+      | undefined;
+  }
+
+  /**
+   * Receives a datagram and the descriptors that come with it, waiting for data.
+   *
+   * @param target overwritten
+   * @param options as for tryReceiveDescriptors, and how long to wait
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceiveDescriptors
+   * @throws {RangeError} max is out of range
+   */
+  receiveDescriptorsSync(
+    target: ArrayBufferView,
+    options?: WaitOptions & DescriptorsMax,
+  ): ReceivedDescriptors<UnixAddress> {
+    return loadPassing().receiveDescriptorsSync(
+      this,
+      target,
+      options,
+    ) as ReceivedDescriptors<UnixAddress>;
+  }
+
+  /**
+   * Receives a datagram and the descriptors that come with it, waiting for data; the promise form of
+   * `receiveDescriptorsSync`. The target is the call's until it is answered.
+   *
+   * @param target overwritten
+   * @param options as for tryReceiveDescriptors, how long to wait, and what cancels it
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceiveDescriptors
+   * @throws {RangeError} max is out of range
+   */
+  receiveDescriptors(
+    target: ArrayBufferView,
+    options?: AsyncOptions & DescriptorsMax,
+  ): Promise<ReceivedDescriptors<UnixAddress>> {
+    return loadPassing().receiveDescriptors(this, target, options) as Promise<
+      ReceivedDescriptors<UnixAddress>
+    >;
+  }
+}
+
+function loadPassing(): typeof import("./internal/descriptor_passing.ts") {
+  return require("./internal/descriptor_passing.ts");
 }

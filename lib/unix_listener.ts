@@ -11,6 +11,7 @@ import {
 } from "./internal/parts.ts";
 import type * as unixPath from "./internal/unix_path.ts";
 import { Listener } from "./listener.ts";
+import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import { type AdoptOptions, duplicateParts } from "./socket.ts";
 import type { UnixAddress } from "./unix_address.ts";
 import type { UnixBindOptions } from "./unix_datagram_socket.ts";
@@ -144,15 +145,15 @@ export class UnixListener<Connection extends Connected = UnixSocket> extends Lis
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
    */
   static override adopt(
-    descriptor: number,
+    descriptor: number | ReceivedDescriptor,
     options?: UnixListenerAdoptOptions & { readonly type?: "stream" | undefined },
   ): UnixListener<UnixSocket>;
   static override adopt(
-    descriptor: number,
+    descriptor: number | ReceivedDescriptor,
     options: UnixListenerAdoptOptions & { readonly type: "seqpacket" },
   ): UnixListener<UnixSeqpacketSocket>;
   static override adopt(
-    descriptor: number,
+    descriptor: number | ReceivedDescriptor,
     options: UnixListenerAdoptOptions = {},
   ): UnixListener<Connected> {
     const wanted = toType(requireOptions(options).type);

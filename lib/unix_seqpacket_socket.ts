@@ -3,7 +3,20 @@ import { loadOptions } from "./internal/lazy_options.ts";
 import { adoptParts, type Kind, openPair, type Parts } from "./internal/parts.ts";
 import { Peer } from "./internal/peer.ts";
 import type { PeerCredentials } from "./option.ts";
-import { type AdoptOptions, duplicateParts, Socket } from "./socket.ts";
+import type {
+  DescriptorsMax,
+  ReceivedDescriptor,
+  ReceivedDescriptors,
+  SendableDescriptor,
+} from "./received_descriptor.ts";
+import {
+  type AdoptOptions,
+  type AsyncOptions,
+  duplicateParts,
+  type FlagOptions,
+  Socket,
+  type WaitOptions,
+} from "./socket.ts";
 import type { UnixAddress } from "./unix_address.ts";
 import type {
   UnixConnectOptions,
@@ -24,11 +37,11 @@ const KIND: Kind = {
 
 /**
  * A connection of records between processes of one machine: what one call sends, one call receives.
- * Reliable and in order like a stream, with the boundaries of datagrams. The rest of a record that is
- * longer than the target is lost; `receiveFrom` and messages tell of that.
+ * Reliable and in order like a stream, with the boundaries of datagrams. The rest of a record that
+ * is longer than the target is lost; `receiveFrom` and messages tell of that.
  *
- * A record can be empty, and then `receive` gives 0 as it does at the end: `receiveMessage` tells them
- * apart, for the end has no `MSG_EOR` among its flags.
+ * A record can be empty, and then `receive` gives 0 as it does at the end: `receiveMessage` tells
+ * them apart, for the end has no `MSG_EOR` among its flags.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7)}
  *
@@ -117,7 +130,10 @@ export class UnixSeqpacketSocket extends Socket<UnixAddress> {
    * socket of this thread owns it
    * @throws {SystemError} `ENOTSOCK` it is no socket; `EBADF` (ClosedError) it is not open
    */
-  static override adopt(descriptor: number, options: AdoptOptions = {}): UnixSeqpacketSocket {
+  static override adopt(
+    descriptor: number | ReceivedDescriptor,
+    options: AdoptOptions = {},
+  ): UnixSeqpacketSocket {
     return new UnixSeqpacketSocket(adoptParts(descriptor, options, KIND));
   }
 
@@ -145,6 +161,138 @@ export class UnixSeqpacketSocket extends Socket<UnixAddress> {
     return this.getOption(loadOptions().SocketOption.peerCredentials);
   }
 
+  /**
+   * Opens the process at the other end, as a pidfd: it means that very process, also when its
+   * number is another's by then. `SO_PEERPIDFD`, Linux 6.5.
+   *
+   * @returns the caller's to close; undefined before there is a peer
+   * @throws {SystemError} `ENOPROTOOPT` the kernel does not have it; `ESRCH` the process has ended,
+   * and the kernel does not tell of it any more; `EMFILE` too many open descriptors
+   * @throws {ClosedError} the socket is closed
+   * @see {@link https://man7.org/linux/man-pages/man2/pidfd_open.2.html | pidfd_open(2)}
+   */
+  openPeerProcess(): ReceivedDescriptor | undefined {
+    return loadPassing().openPeerProcess(this);
+  }
+
+  /**
+   * Sends a record with descriptors, or answers at once. The receiver gets duplicates,
+   * close-on-exec if it is one of ours; those of the caller stay the caller's.
+   *
+   * @param data a view of any part of any buffer; an empty one sends an empty record
+   * @param descriptors 0 to 253 of sockets, received descriptors, and numbers
+   * @returns bytes sent; undefined when there is no room
+   * @throws {SystemError} `EBADF` one of the descriptors is not open (`hint` tells which), and
+   * nothing was sent; `EPERM` the receiver takes none (`SocketOption.passRights`); `ETOOMANYREFS`
+   * too many are on the way; as trySend
+   * @throws {RangeError} there are more than 253 descriptors
+   * @throws {TypeError} data is no view of ordinary memory, or something cannot be sent as a
+   * descriptor
+   * @see {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7), SCM_RIGHTS}
+   */
+  trySendDescriptors(
+    data: ArrayBufferView | ArrayBuffer,
+    descriptors: readonly SendableDescriptor[],
+    options?: FlagOptions,
+  ): number | undefined {
+    return loadPassing().trySendDescriptors(this, data, descriptors, options);
+  }
+
+  /**
+   * Sends a record with descriptors, waiting for room.
+   *
+   * @param data a view of any part of any buffer, or a string as UTF-8; an empty one sends an empty
+   * record
+   * @param descriptors as for trySendDescriptors
+   * @returns bytes sent
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendDescriptors
+   * @throws {RangeError} there are more than 253 descriptors
+   */
+  sendDescriptorsSync(
+    data: ArrayBufferView | ArrayBuffer | string,
+    descriptors: readonly SendableDescriptor[],
+    options?: WaitOptions,
+  ): number {
+    return loadPassing().sendDescriptorsSync(this, data, descriptors, options);
+  }
+
+  /**
+   * Sends a record with descriptors, waiting for room; the promise form of `sendDescriptorsSync`.
+   * The descriptors are duplicated at once: the caller may close his own while it waits. The
+   * duplicates are closed when the call is answered. The data is not copied.
+   *
+   * @param data as for sendDescriptorsSync
+   * @param descriptors as for trySendDescriptors
+   * @returns bytes sent
+   * @throws {TimeoutError} there was no room in time; nothing was sent
+   * @throws {SystemError} as trySendDescriptors; `EMFILE` there is no room for the duplicates
+   * @throws {RangeError} there are more than 253 descriptors
+   */
+  sendDescriptors(
+    data: ArrayBufferView | ArrayBuffer | string,
+    descriptors: readonly SendableDescriptor[],
+    options?: AsyncOptions,
+  ): Promise<number> {
+    return loadPassing().sendDescriptors(this, data, descriptors, options);
+  }
+
+  /**
+   * Receives a record and the descriptors that come with it, or answers at once. They are
+   * close-on-exec and owned: see ReceivedDescriptor. All other receives but messages drop
+   * descriptors that come.
+   *
+   * @param target overwritten
+   * @param options how many descriptors to take, and flags. Where more come than `max`, none is kept
+   * @returns the descriptors, and what came with them; undefined when nothing is waiting. `MSG_EOR`
+   * among `flags` tells an empty record from the end
+   * @throws {SystemError} `EMSGSIZE` more than `max` descriptors came; `EMFILE`, `ENFILE` too many
+   * are open: then all that came are closed, and the data is in the target, `transferred` bytes of
+   * it; as tryReceive
+   * @throws {RangeError} max is out of range
+   * @throws {TypeError} target is no view of ordinary memory
+   * @see {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7), SCM_RIGHTS}
+   */
+  tryReceiveDescriptors(
+    target: ArrayBufferView,
+    options?: FlagOptions & DescriptorsMax,
+  ): ReceivedDescriptors | undefined {
+    return loadPassing().tryReceiveDescriptors(this, target, options);
+  }
+
+  /**
+   * Receives a record and the descriptors that come with it, waiting for data.
+   *
+   * @param target overwritten
+   * @param options as for tryReceiveDescriptors, and how long to wait
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceiveDescriptors
+   * @throws {RangeError} max is out of range
+   */
+  receiveDescriptorsSync(
+    target: ArrayBufferView,
+    options?: WaitOptions & DescriptorsMax,
+  ): ReceivedDescriptors {
+    return loadPassing().receiveDescriptorsSync(this, target, options);
+  }
+
+  /**
+   * Receives a record and the descriptors that come with it, waiting for data; the promise form of
+   * `receiveDescriptorsSync`. The target is the call's until it is answered.
+   *
+   * @param target overwritten
+   * @param options as for tryReceiveDescriptors, how long to wait, and what cancels it
+   * @throws {TimeoutError} nothing came in time
+   * @throws {SystemError} as tryReceiveDescriptors
+   * @throws {RangeError} max is out of range
+   */
+  receiveDescriptors(
+    target: ArrayBufferView,
+    options?: AsyncOptions & DescriptorsMax,
+  ): Promise<ReceivedDescriptors> {
+    return loadPassing().receiveDescriptors(this, target, options);
+  }
+
   static {
     unixSeqpacketSocketOf = (parts) => new UnixSeqpacketSocket(parts);
   }
@@ -153,4 +301,8 @@ export class UnixSeqpacketSocket extends Socket<UnixAddress> {
 // A part of its own: programs that only listen, or adopt, need none of it.
 function loadConnect(): typeof import("./internal/unix_connect.ts") {
   return require("./internal/unix_connect.ts");
+}
+
+function loadPassing(): typeof import("./internal/descriptor_passing.ts") {
+  return require("./internal/descriptor_passing.ts");
 }

@@ -244,8 +244,12 @@ export const libc: Libc = { ...stubs };
  * @internal Left out of the declarations, which must not need Bun's own types.
  */
 export function ffi(): typeof import("bun:ffi") {
-  return process.getBuiltinModule("bun:ffi") as typeof import("bun:ffi");
+  // Kept: to ask for it takes 100 ns, which every message with vectors would wait for.
+  loaded ??= process.getBuiltinModule("bun:ffi") as typeof import("bun:ffi");
+  return loaded;
 }
+
+let loaded: typeof import("bun:ffi") | undefined;
 
 // Both are set when libc is opened. The address is this thread's errno's: each Worker loads this
 // module anew and asks for its own.

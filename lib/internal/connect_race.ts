@@ -37,6 +37,8 @@ export interface Plan<Socket extends Runner> {
   readonly staggerMs: number;
   /** How long one attempt may take. */
   readonly attemptTimeoutMs: number;
+  /** How long all of it may take, as errors tell it. */
+  readonly timeoutMs?: number | undefined;
   /** When all has to be over, on the clock of `performance.now()`. */
   readonly deadline: number;
   readonly signal?: CancelSignal | undefined;
@@ -67,14 +69,17 @@ class Failures<Socket extends Runner> {
     this.#plan = plan;
   }
 
-  add(index: number, error: SystemError): void {
-    this.#errors.set(index, error instanceof TimeoutError ? this.late(index) : error);
+  /** @param isLast whether the time of all was shorter than that of one */
+  add(index: number, error: SystemError, isLast: boolean): void {
+    this.#errors.set(index, error instanceof TimeoutError ? this.late(index, isLast) : error);
   }
 
   /** The error of an attempt that took too long. */
-  late(index: number): TimeoutError {
+  late(index: number, isLast: boolean): TimeoutError {
+    const { timeoutMs, attemptTimeoutMs } = this.#plan;
     const address = this.#addresses[index] as InetAddress;
-    return new TimeoutError("connect", { address, sending: true });
+    const limit = isLast ? timeoutMs : attemptTimeoutMs;
+    return new TimeoutError("connect", { address, sending: true, timeoutMs: limit });
   }
 
   /** The error of an attempt that nobody has answered but the socket itself. */
@@ -97,8 +102,9 @@ class Failures<Socket extends Runner> {
 
   /** That the time is over, because of all of that. */
   outOfTime(): Error {
-    if (!this.#plan.name) return this.late(0);
-    const error = new TimeoutError("connect");
+    const { name, timeoutMs } = this.#plan;
+    if (!name) return this.late(0, true);
+    const error = new TimeoutError("connect", { ...name, timeoutMs });
     if (this.#errors.size > 0) error.cause = this.all();
     return error;
   }
@@ -166,7 +172,7 @@ class Race<Socket extends Runner> {
     try {
       socket = open(address);
     } catch (error) {
-      if (error instanceof SystemError) this.#failures.add(index, error);
+      if (error instanceof SystemError) this.#failures.add(index, error, false);
       else this.#fail(error);
       return false;
     }
@@ -208,9 +214,9 @@ class Race<Socket extends Runner> {
       this.#fail(error);
       return;
     }
-    this.#failures.add(index, error);
+    this.#failures.add(index, error, isLast);
     if (error instanceof TimeoutError && isLast) {
-      for (const other of this.#running.keys()) this.#failures.add(other, error);
+      for (const other of this.#running.keys()) this.#failures.add(other, error, true);
       this.#fail(this.#failures.outOfTime());
     } else this.#startNext();
   }
@@ -255,9 +261,9 @@ export function connectInOrder<Socket extends Runner>(
     } catch (error) {
       socket?.close();
       if (!(error instanceof SystemError)) throw error;
-      failures.add(index, error);
-      if (error instanceof TimeoutError && remainingMs <= attemptTimeoutMs)
-        throw failures.outOfTime();
+      const isLast = remainingMs <= attemptTimeoutMs;
+      failures.add(index, error, isLast);
+      if (error instanceof TimeoutError && isLast) throw failures.outOfTime();
     }
   }
   throw failures.all();

@@ -1,7 +1,9 @@
 import { EINTR } from "../../structs/constants/errno.ts";
+import { POLLERR } from "../../structs/constants/poll.ts";
 import { pollfd } from "../../structs/pollfd.ts";
 import { check, TimeoutError } from "../error.ts";
 import { poll } from "../sys/poll.ts";
+import { errorsOf } from "./descriptor.ts";
 
 // poll(2) takes an int: a longer wait is made in parts.
 const POLL_MS_MAX = 2 ** 31 - 1;
@@ -27,7 +29,21 @@ export function deadlineAfter(timeoutMs: number | undefined): number {
   }
   if (!(timeoutMs >= 0))
     throw new RangeError(`Cannot use ${timeoutMs} as timeoutMs: expected 0 or more milliseconds`);
-  return performance.now() + timeoutMs;
+  lastDeadline = performance.now() + timeoutMs;
+  lastTimeoutMs = timeoutMs;
+  return lastDeadline;
+}
+
+// The deadline that was made last, and the limit that it came of.
+let lastDeadline = Number.NaN;
+let lastTimeoutMs = 0;
+
+/**
+ * The `timeoutMs` that a deadline came of, for the error when it has passed. Only of the deadline that
+ * was made last, as that of a call which has just begun to wait; undefined of any other.
+ */
+export function limitOf(deadline: number): number | undefined {
+  return deadline === lastDeadline ? lastTimeoutMs : undefined;
 }
 
 // One for the thread: a wait blocks it, so there is never a second one.
@@ -124,7 +140,10 @@ function pollOnce(
 ): number {
   pollfd.fd.set(fds, 0, fd);
   pollfd.events.set(fds, 0, events);
-  return pollAll(fds, deadline, limitMs, syscall, transferred);
+  const ready = pollAll(fds, deadline, limitMs, syscall, transferred);
+  // Where somebody has asked for errors they are fetched: else each next wait would end at once.
+  if (ready > 0 && pollfd.revents.get(fds, 0) & POLLERR) errorsOf(fd)?.drain(fd);
+  return ready;
 }
 
 // One poll(2). Returns 0 when it was interrupted, or the time is over.
@@ -136,7 +155,11 @@ function pollAll(
   transferred?: number,
 ): number {
   const remaining = deadline - performance.now();
-  if (remaining <= 0) throw new TimeoutError(syscall, transferred ? { transferred } : {});
+  if (remaining <= 0)
+    throw new TimeoutError(syscall, {
+      transferred: transferred ?? 0,
+      timeoutMs: limitOf(deadline),
+    });
   // Rounded up: a wait that ends early would only be made again.
   const isEndless = remaining === Number.POSITIVE_INFINITY && limitMs === POLL_MS_MAX;
   const ready = poll(pollfds, isEndless ? -1 : Math.ceil(Math.min(remaining, limitMs)));

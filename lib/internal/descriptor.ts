@@ -10,6 +10,7 @@ import { SO_COOKIE, SOL_SOCKET } from "../../structs/constants/sys_socket.ts";
 import { systemError } from "../error.ts";
 import { getsockopt } from "../sys/socket.ts";
 import { close } from "../sys/unistd.ts";
+import type { KernelErrors } from "./kernel_errors.ts";
 import type { End, Watch } from "./wait_line.ts";
 
 /** What the net knows of a descriptor. It must not know the owner, which would keep it alive. */
@@ -18,12 +19,28 @@ export interface Held {
   /** The kernel's number of the socket, in two words: 0 where it gives none. */
   readonly cookieLow: number;
   readonly cookieHigh: number;
+  /** What tells a file from another one: where it is no socket, and somebody has asked. */
+  file: File | undefined;
   /** What the poller knows of it, once somebody has waited. */
   watch: Watch | undefined;
+  /** What all sockets of this thread know that share the open one. */
+  shared: Shared | undefined;
   /** The class of the socket whose descriptor it is, once there is one. */
   kind: SocketClass | undefined;
   /** Where the socket was made, while leaks are reported. */
   createdAt: string | undefined;
+}
+
+/** What sockets know together of the open one. It must not know any of them. */
+export interface Shared {
+  /** The errors that were queued, once somebody has asked for them. */
+  errors?: KernelErrors | undefined;
+}
+
+/** Which file a descriptor means. What the kernel makes without a name, as a pidfd, is one for all. */
+interface File {
+  readonly device: number;
+  readonly inode: number;
 }
 
 /** A class of sockets: its name is what a socket is called. */
@@ -74,7 +91,9 @@ export class Descriptor {
       fd: result,
       cookieLow,
       cookieHigh,
+      file: undefined,
       watch: undefined,
+      shared: undefined,
       kind: undefined,
       createdAt: undefined,
     };
@@ -101,12 +120,33 @@ export class Descriptor {
     this.#held.watch = watch;
   }
 
+  /** What it shares with the duplicates of this thread, once it was said. */
+  get shared(): Shared | undefined {
+    return this.#held.shared;
+  }
+
+  /** Says what it shares with the duplicates of this thread. */
+  share(shared: Shared): void {
+    this.#held.shared = shared;
+  }
+
   /** Says whose descriptor it is, once the socket is made: from now on it is listed. */
   belongTo(kind: SocketClass, isAdopted: boolean): void {
     this.#held.kind = kind;
     counters[isAdopted ? "adopted" : "opened"]++;
     reportsLeaks ??= process.env["BUN_SOCKETS_LEAKS"] === "1";
     if (reportsLeaks) this.#held.createdAt = leaks().stackOf(kind);
+  }
+
+  /** Remembers which file it is, where it may be none but a socket: the net closes no other one. */
+  rememberFile(): void {
+    if (!readCookie(this.#fd)) this.#held.file = fileOf(this.#fd);
+  }
+
+  /** Closes it, unless the number means something else by now. */
+  closeIfStill(): void {
+    if (this.#fd >= 0 && isStill(this.#held)) this.close();
+    else this.release("closed");
   }
 
   /** Closes it. Does nothing the second time. Whoever waits for it is told. */
@@ -133,6 +173,7 @@ export class Descriptor {
     net?.unregister(this);
     const isOurs = owners.get(fd) === this.#held;
     endWaiting(this.#held, how, isOurs);
+    endErrors(this.#held);
     count(this.#held, isOurs ? how : "closed");
     if (!isOurs) return -1;
     forget(fd);
@@ -147,6 +188,19 @@ function endWaiting({ watch }: Held, how: End, isOurs: boolean): void {
   engine.end(watch, how, isOurs);
 }
 
+// The last of those that share an open socket tells its error queue.
+function endErrors(held: Held): void {
+  const errors = held.shared?.errors;
+  if (!errors) return;
+  for (const other of owners.values()) if (other !== held && other.shared === held.shared) return;
+  errors.end();
+}
+
+/** The error queue of the socket that has the number, where somebody has asked for it. */
+export function errorsOf(fd: number): KernelErrors | undefined {
+  return owners.get(fd)?.shared?.errors;
+}
+
 /** Whether an owner of this thread has the number. */
 export function isOwned(fd: number): boolean {
   return owners.has(fd);
@@ -157,9 +211,21 @@ export function* heldSockets(): Iterable<Held> {
   for (const held of owners.values()) if (held.kind) yield held;
 }
 
-/** Whether a number still means the socket that it did when it got its owner. */
-export function isStill({ fd, cookieLow, cookieHigh }: Held): boolean {
-  return readCookie(fd) && cookie[0] === cookieLow && cookie[1] === cookieHigh;
+/** Whether a number still means the socket or file that it did when it got its owner. */
+export function isStill({ fd, cookieLow, cookieHigh, file }: Held): boolean {
+  const isSocket = readCookie(fd);
+  if (!file) return isSocket && cookie[0] === cookieLow && cookie[1] === cookieHigh;
+  const now = isSocket ? undefined : fileOf(fd);
+  return now?.device === file.device && now.inode === file.inode;
+}
+
+function fileOf(fd: number): File | undefined {
+  try {
+    const { dev, ino } = process.getBuiltinModule("node:fs").fstatSync(fd);
+    return { device: dev, inode: ino };
+  } catch {
+    return undefined;
+  }
 }
 
 /** How many descriptors of this thread have an owner, or had one that was dropped. */
@@ -193,6 +259,7 @@ function closeDropped(held: Held): void {
   if (isOurs && held.createdAt !== undefined) leaks().report(held);
   count(held, isOurs ? "leaked" : "closed");
   endWaiting(held, "closed", isOurs);
+  endErrors(held);
   if (isOurs) close(held.fd);
 }
 

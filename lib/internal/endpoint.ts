@@ -3,7 +3,13 @@
  *
  * @module
  */
-import { Inet4Address, Inet6Address, type InetAddress, toInetAddress } from "../address.ts";
+import {
+  Inet4Address,
+  Inet6Address,
+  type InetAddress,
+  isLikePath,
+  toInetAddress,
+} from "../address.ts";
 import { describe, requireInteger } from "./arguments.ts";
 
 /** A host and a service, of which at least one has to be looked up. */
@@ -31,7 +37,10 @@ export function toEndpoint(value: unknown): InetAddress | Endpoint {
   const match = HOST_AND_SERVICE.exec(value);
   if (!match) {
     const forms = '"host:port", "[host]:port" or "host:service"';
-    throw new TypeError(`Cannot parse ${JSON.stringify(value)} as an address: expected ${forms}`);
+    const owner = isLikePath(value) ? "; a Unix path belongs to UnixSocket" : "";
+    throw new TypeError(
+      `Cannot parse ${JSON.stringify(value)} as an address: expected ${forms}${owner}`,
+    );
   }
   const [, inBrackets, bare, service] = match;
   // In brackets stands an IPv6 address, and no name.

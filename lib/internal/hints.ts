@@ -1,6 +1,6 @@
 /**
  * What gives a program the rights that it lacks: for `capabilities`, and for the errors of calls that
- * were refused.
+ * were refused. And what a refused address lacks.
  *
  * @module
  */
@@ -93,4 +93,15 @@ const REFUSED: Readonly<Record<string, Remedy>> = {
 export function remedyOf(subject: string): string | undefined {
   const remedy = Object.hasOwn(REFUSED, subject) ? REFUSED[subject] : undefined;
   return remedy && REMEDIES[remedy]();
+}
+
+// The call with one of these would be refused for an address of one link without a zone.
+const WITH_ADDRESS: readonly string[] = ["bind", "connect", "sendmmsg", "sendmsg", "sendto"];
+
+/** What is known only of some arguments of a call. */
+export function hintOf(call: string, code: string, host: string | undefined): string | undefined {
+  if (code !== "EINVAL") return remedyOf(call);
+  const isOfLink = host !== undefined && /^fe[89ab][0-9a-f]:[^%]*$/.test(host);
+  if (!isOfLink || !WITH_ADDRESS.some((name) => call === `${name} EINVAL`)) return undefined;
+  return `That address is of one link: give the zone, as in ${host}%eth0`;
 }

@@ -219,6 +219,7 @@ function question(request: Request, length: number): Question<HostEntry | "short
   const first = values.length - memory.length;
   return {
     call,
+    host: request.host,
     values,
     read: ({ result, memory, places }) => {
       const viewAt = (i: number) => {
@@ -256,7 +257,7 @@ const EAI_OF_H_ERRNO: Readonly<Record<number, number>> = {
   [NO_DATA]: EAI_NODATA,
 };
 
-// "short": the buffer was. Undefined would say that there is no answer yet.
+// "short": the buffer was.
 function readAnswer(request: Request, answer: Answer): HostEntry | "short" {
   const { errno, isFound, herror = 0, buffer } = answer;
   if (isFound) return readEntry(request, answer);

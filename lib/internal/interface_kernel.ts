@@ -54,7 +54,7 @@ import type {
   InterfacesOptions,
 } from "../interface.ts";
 import { Prefix } from "../prefix.ts";
-import type { Socket } from "../socket.ts";
+import { descriptorOf as ownDescriptorOf, type Socket } from "../socket.ts";
 import { freeifaddrs, getifaddrs } from "../sys/ifaddrs.ts";
 import { ioctl } from "../sys/ioctl.ts";
 import {
@@ -123,6 +123,14 @@ export function interfaceIndex(name: string, options: InterfaceOptions = {}): nu
   if (inside === undefined)
     return check(if_nametoindex(Buffer.from(`${text}\0`)), "if_nametoindex");
   return new Device(text, { socket: inside }).index;
+}
+
+/** The index of an interface in the network namespace of a socket. */
+export function interfaceIndexOf(fd: number, name: unknown): number {
+  const request = new DataView(new ArrayBuffer(ifreq.size));
+  ifreq.ifr_ifrn.set(request, 0, Buffer.from(requireName(name)));
+  check(ioctl(fd, SIOCGIFINDEX, request), "ioctl", { option: "SIOCGIFINDEX" });
+  return request.getInt32(VALUE, true);
 }
 
 /** The work of `interfaceName`. */
@@ -419,8 +427,9 @@ function withSocket<Result>(inside: Socket | undefined, work: (fd: number) => Re
 }
 
 function descriptorOf(inside: Socket): number {
-  const fd = (inside as Socket | null)?.descriptor;
-  if (typeof fd === "number") return fd;
+  // Not by its property: that gives the number away, and costs the socket a little from then on.
+  const descriptor = ownDescriptorOf(inside);
+  if (descriptor) return descriptor.fd;
   throw new TypeError(`Cannot use ${describe(inside)} as a socket: expected a Socket`);
 }
 

@@ -9,7 +9,13 @@ import { POLLIN } from "../../structs/constants/poll.ts";
 import { EPOLLIN } from "../../structs/constants/sys_epoll.ts";
 import { EFD_CLOEXEC, EFD_NONBLOCK } from "../../structs/constants/sys_eventfd.ts";
 import { pollfd } from "../../structs/pollfd.ts";
-import { type CancelSignal, check, SystemError, TimeoutError } from "../error.ts";
+import {
+  type CancelSignal,
+  check,
+  SystemError,
+  type SystemErrorDetails,
+  TimeoutError,
+} from "../error.ts";
 import {
   type LookupArgument,
   type LookupCall,
@@ -21,7 +27,7 @@ import { eventfd } from "../sys/eventfd.ts";
 import { freeaddrinfo } from "../sys/netdb.ts";
 import { poll } from "../sys/poll.ts";
 import { read, write } from "../sys/unistd.ts";
-import { waitForAny, waitUntil } from "./deadline.ts";
+import { limitOf, waitForAny, waitUntil } from "./deadline.ts";
 import { Descriptor } from "./descriptor.ts";
 import { loadPoller } from "./lazy_poller.ts";
 import type { Call } from "./wait_line.ts";
@@ -29,6 +35,9 @@ import type { Call } from "./wait_line.ts";
 /** A call, and what is made of its result. The list of the result is freed afterwards. */
 export interface Question<Result> {
   readonly call: LookupCall;
+  /** What is asked for, as errors tell it. */
+  readonly host: string;
+  readonly service?: string | undefined;
   readonly values: readonly LookupArgument[];
   readonly read: (result: LookupResult) => Result;
 }
@@ -51,7 +60,7 @@ export function lookUp<Result>(
   deadline: number,
   signal: CancelSignal | undefined,
 ): Promise<Result> {
-  if (deadline <= performance.now()) throw new TimeoutError(question.call);
+  if (deadline <= performance.now()) throw lateFor(question, deadline);
   const lookup = new Lookup(question);
   waiting.push(lookup);
   startWaiting();
@@ -60,11 +69,25 @@ export function lookUp<Result>(
 
 /** Asks, and blocks the thread until there is an answer. */
 export function lookUpSync<Result>(question: Question<Result>, deadline: number): Result {
-  if (deadline <= performance.now()) throw new TimeoutError(question.call);
-  waitForPlace(deadline, question.call);
-  const lookup = new Lookup(question);
-  lookup.start();
-  return lookup.answerSync(deadline);
+  if (deadline <= performance.now()) throw lateFor(question, deadline);
+  try {
+    waitForPlace(deadline);
+    const lookup = new Lookup(question);
+    lookup.start();
+    return lookup.answerSync(deadline);
+  } catch (error) {
+    throw error instanceof TimeoutError ? lateFor(question, deadline) : error;
+  }
+}
+
+function lateFor(question: Question<unknown>, deadline: number): TimeoutError {
+  const details = { timeoutMs: limitOf(deadline), ...askedOf(question) };
+  return new TimeoutError(question.call, details);
+}
+
+// Without a host it is a service that is asked for.
+function askedOf({ host, service }: Question<unknown>): SystemErrorDetails {
+  return host === "" ? {} : { host, service };
 }
 
 // Each of them is known here for as long as its thread may ring its bell, so that nobody collects
@@ -81,7 +104,7 @@ function startWaiting(): void {
 }
 
 // The loop does not turn meanwhile, so that what is done is still among the running ones.
-function waitForPlace(deadline: number, call: LookupCall): void {
+function waitForPlace(deadline: number): void {
   for (;;) {
     for (const lookup of running) lookup.collectAbandoned();
     const busy = [...running].filter((lookup) => !lookup.hasRung);
@@ -91,23 +114,20 @@ function waitForPlace(deadline: number, call: LookupCall): void {
       pollfd.fd.set(fds, i * pollfd.size, fd);
       pollfd.events.set(fds, i * pollfd.size, POLLIN);
     }
-    try {
-      waitForAny(fds, deadline);
-    } catch (error) {
-      throw error instanceof TimeoutError ? new TimeoutError(call) : error;
-    }
+    waitForAny(fds, deadline);
   }
 }
 
 const polled = new DataView(new ArrayBuffer(pollfd.size));
 
+// Throws where the kernel cannot say, as no event would tell again.
 function isReadable(fd: number): boolean {
   pollfd.fd.set(polled, 0, fd);
   pollfd.events.set(polled, 0, POLLIN);
   let ready: number;
   do ready = poll(polled, 0);
   while (ready === -EINTR);
-  return ready > 0 && (pollfd.revents.get(polled, 0) & POLLIN) !== 0;
+  return check(ready, "poll") > 0 && (pollfd.revents.get(polled, 0) & POLLIN) !== 0;
 }
 
 // What cannot be started says in the shape of a system error why.
@@ -151,13 +171,15 @@ class Lookup<Result> {
     }
   }
 
-  answer(deadline: number, signal: CancelSignal | undefined): Promise<Result> {
-    const call: Call<Result> = {
+  async answer(deadline: number, signal: CancelSignal | undefined): Promise<Result> {
+    const call: Call<{ readonly value: Result }> = {
       syscall: this.#question.call,
-      attempt: () => this.#collect()?.value,
+      attempt: () => this.#collect(),
+      late: () => askedOf(this.#question),
       settled: () => this.#end(),
     };
-    return loadPoller().perform(this.#bell, EPOLLIN, call, deadline, signal);
+    const { value } = await loadPoller().perform(this.#bell, EPOLLIN, call, deadline, signal);
+    return value;
   }
 
   answerSync(deadline: number): Result {
@@ -181,7 +203,7 @@ class Lookup<Result> {
     startWaiting();
   }
 
-  // The answer, when the bell was rung. In an object, because what it throws is an answer too.
+  // The answer, when the bell was rung. In an object, because undefined is an answer too.
   #collect(): { readonly value: Result } | undefined {
     if (this.#failure !== undefined) throw this.#failure;
     let result: number;
@@ -231,10 +253,10 @@ class Lookup<Result> {
     };
     poller
       .perform(this.#bell, EPOLLIN, nobody, Number.POSITIVE_INFINITY, undefined)
+      .then(() => this.collectAbandoned())
       .catch(() => {})
       .finally(() => {
-        this.collectAbandoned();
-        // It could not be waited for, for lack of memory.
+        // It could not be waited for, or looked at, for lack of memory.
         if (this.fd >= 0) setTimeout(() => this.#abandon(), AGAIN_MS).unref();
       });
   }

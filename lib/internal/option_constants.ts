@@ -10,6 +10,10 @@
 export const SO_PASSPIDFD = 76;
 /** Of asm/socket.h, since Linux 6.5. */
 export const SO_PEERPIDFD = 77;
+/** Of linux/socket.h, since Linux 6.5; in no header for programs. */
+export const SCM_PIDFD = 4;
+/** Of asm/socket.h, since Linux 6.13. */
+export const SCM_TS_OPT_ID = 81;
 /** Of asm/socket.h, since Linux 6.14. */
 export const SO_RCVPRIORITY = 82;
 /** Of asm/socket.h, since Linux 6.16. */
@@ -21,6 +25,9 @@ export const SO_INQ = 84;
 export const IP_LOCAL_PORT_RANGE = 51;
 /** Of linux/in.h, since Linux 6.4. */
 export const IP_PROTOCOL = 52;
+
+/** Of linux/net_tstamp.h, since Linux 6.2. */
+export const SOF_TIMESTAMPING_OPT_ID_TCP = 0x10000;
 
 /** Of linux/tcp.h, since Linux 6.7. */
 export const TCP_AO_GET_KEYS = 41;

@@ -37,7 +37,13 @@ import {
 
 import { sockaddr_storage } from "../../structs/sockaddr_storage.ts";
 import { type Address, addressFromBytes } from "../address.ts";
-import { check } from "../error.ts";
+import { ClosedError, check } from "../error.ts";
+import {
+  heldBy,
+  isReceivedDescriptor,
+  letGo,
+  type ReceivedDescriptor,
+} from "../received_descriptor.ts";
 import type {
   AdoptOptions,
   PairOptions,
@@ -288,10 +294,19 @@ export interface Kind {
  * Takes an open descriptor, or a duplicate of it. When it fails, the caller's descriptor is as it
  * was.
  */
-export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Parts {
-  requireInteger(fd, 0, INT_MAX, "a descriptor");
+export function adoptParts(
+  given: number | ReceivedDescriptor,
+  options: AdoptOptions,
+  kind?: Kind,
+): Parts {
+  const isReceived = isReceivedDescriptor(given);
+  if (!isReceived) requireInteger(given, 0, INT_MAX, "a descriptor");
+  // Before it is asked for its number: reading options can run the caller's code.
   const { own = false } = requireOptions(options);
   requireBoolean(own, "own");
+  const held = heldBy(given);
+  if (isReceived && !held) throw new ClosedError("fcntl");
+  const fd = held ? held.fd : (given as number);
   const domain = readInt(fd, SO_DOMAIN);
   const type = readInt(fd, SO_TYPE);
   const protocol = readInt(fd, SO_PROTOCOL);
@@ -304,7 +319,7 @@ export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Part
     const found = kind.listens ? "does not listen" : "listens";
     throw new TypeError(`Cannot adopt descriptor ${fd} as ${kind.name}: it ${found}`);
   }
-  if (own && isOwned(fd)) {
+  if (own && !held && isOwned(fd)) {
     throw new TypeError(
       `Cannot adopt descriptor ${fd}: another socket of this thread owns it. Detach it there first`,
     );
@@ -316,14 +331,16 @@ export function adoptParts(fd: number, options: AdoptOptions, kind?: Kind): Part
     if (own) check(fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl");
     const connected = hasPeer(fd);
     const bound = connected ? undefined : localAddressOf(fd);
-    const descriptor = new Descriptor(own ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl");
+    const taken = own ? held : undefined;
+    const descriptor = taken ?? new Descriptor(own ? fd : fcntl(fd, F_DUPFD_CLOEXEC, 0), "fcntl");
     try {
       stamp(fd, domain, type);
     } catch (error) {
-      if (own) descriptor.release();
-      else descriptor.close();
+      if (!own) descriptor.close();
+      else if (!taken) descriptor.release();
       throw error;
     }
+    if (taken) letGo(given as ReceivedDescriptor);
     return {
       descriptor,
       domain,

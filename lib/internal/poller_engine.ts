@@ -18,7 +18,8 @@ import { epoll_create1, epoll_ctl, epoll_wait } from "../sys/epoll.ts";
 import { setsockopt } from "../sys/socket.ts";
 import { close, write } from "../sys/unistd.ts";
 import { Alarms } from "./alarms.ts";
-import type { Descriptor } from "./descriptor.ts";
+import { limitOf, PATIENCE_TRIES } from "./deadline.ts";
+import { type Descriptor, errorsOf } from "./descriptor.ts";
 import { EventfdDoorbell, SocketDoorbell } from "./doorbell.ts";
 import { closeOrphans, startNote, writeNote } from "./orphans.ts";
 import type { Doorbell, DoorbellName, Ringer, RingerName } from "./ringer.ts";
@@ -56,7 +57,9 @@ const BUSY_POLL_US = new Int32Array([50]);
  * Microtasks that are let pass before the bell is armed: those of a loop that answers what it got
  * and waits anew. What it does in time needs no ring.
  */
-const PATIENCE = 6;
+const HOPS = 6;
+/** Lines that are tried again before the bell is armed: more would take too long. */
+const ASKED_AGAIN_MAX = 2;
 /** The token of what is not a socket: no socket has it. */
 const TRIAL = 0;
 
@@ -135,7 +138,7 @@ class PollerEngine {
    */
   perform<Result>(
     descriptor: Descriptor,
-    event: typeof EPOLLIN | typeof EPOLLOUT,
+    event: typeof EPOLLIN | typeof EPOLLOUT | typeof EPOLLERR,
     call: Call<Result>,
     deadline: number,
     signal: CancelSignal | undefined,
@@ -150,7 +153,7 @@ class PollerEngine {
     }
     let waiter: PromisedCall<Result>;
     try {
-      waiter = new PromisedCall(call, signal, this.#leave);
+      waiter = new PromisedCall(call, signal, this.#leave, limitOf(deadline));
     } catch (error) {
       // What passes for a signal and is none.
       call.settled?.();
@@ -211,7 +214,7 @@ class PollerEngine {
     const watch = watchOf(descriptor);
     if (watch.isRef === isRef) return;
     watch.isRef = isRef;
-    for (const { head } of [watch.readers, watch.writers])
+    for (const { head } of watch.lines)
       for (let waiter = head; waiter; waiter = waiter.next) {
         if (isRef) this.#count(waiter);
         else {
@@ -230,7 +233,7 @@ class PollerEngine {
   end(watch: Watch, how: End, isOurs: boolean): void {
     watch.ended = how;
     if (watch.interest !== 0) this.#forget(watch, isOurs);
-    for (const line of [watch.readers, watch.writers]) this.#endLine(line, how);
+    for (const line of watch.lines) this.#endLine(line, how);
   }
 
   #endLine(line: WaitLine, how: End): void {
@@ -251,7 +254,7 @@ class PollerEngine {
 
   /** Has whoever waits for a descriptor try again, because it is not what it was. */
   retry(watch: Watch): void {
-    for (const line of [watch.writers, watch.readers]) if (line.head) this.#makeReady(line);
+    for (const line of watch.lines) if (line.head) this.#makeReady(line);
   }
 
   /** Has a line tried, now or in the next turn. */
@@ -332,10 +335,10 @@ class PollerEngine {
   #settleSoon(): void {
     if (this.#isSettling) return;
     this.#isSettling = true;
-    queueMicrotask(this.#hops[PATIENCE - 1] as () => void);
+    queueMicrotask(this.#hops[HOPS - 1] as () => void);
   }
 
-  readonly #hops: readonly (() => void)[] = Array.from({ length: PATIENCE }, (_, i) => () => {
+  readonly #hops: readonly (() => void)[] = Array.from({ length: HOPS }, (_, i) => () => {
     if (i === 0) this.#settle();
     else queueMicrotask(this.#hops[i - 1] as () => void);
   });
@@ -355,7 +358,33 @@ class PollerEngine {
     if (this.#state === "new") this.#start();
     // A bell that is armed still knows only what waited before.
     if (this.#isBusy && this.#isRef) this.#spinSoon();
-    else if (!this.#isArmed) this.#arm();
+    else if (!this.#isArmed && !this.#asksAgain()) this.#arm();
+  }
+
+  /**
+   * Tries a line again and again for a moment, where that has paid: the other end of a stream that is
+   * about to send more would otherwise have to wake us for each piece.
+   */
+  #asksAgain(): boolean {
+    if (this.#state !== "running" || this.#lines.size > ASKED_AGAIN_MAX) return false;
+    for (const line of this.#lines) {
+      const patience = line.isReady ? undefined : line.head?.patience;
+      if (!patience?.isWorthwhile || !hasTime()) continue;
+      const gotOn = this.#tryAgain(line);
+      patience.learn(gotOn);
+      if (gotOn) return true;
+    }
+    return false;
+  }
+
+  #tryAgain(line: WaitLine): boolean {
+    this.#isServing = true;
+    try {
+      for (let tries = 0; tries < PATIENCE_TRIES; tries++) if (this.#try(line)) return true;
+      return false;
+    } finally {
+      this.#serve();
+    }
   }
 
   #arm(): void {
@@ -441,11 +470,12 @@ class PollerEngine {
       return;
     }
     const happened = epoll_event.events.get(this.#events, at);
-    let concerned = happened & (EPOLLERR | EPOLLHUP) ? EPOLLIN | EPOLLOUT : happened;
+    // Fetched first, where somebody has asked for errors: what waits for data is then none of theirs.
+    if (happened & EPOLLERR) errorsOf(watch.fd)?.drain(watch.fd);
+    let concerned = happened & (EPOLLERR | EPOLLHUP) ? EPOLLIN | EPOLLOUT | EPOLLERR : happened;
     if (happened & EPOLLPRI) concerned |= EPOLLIN;
     let interest = 0;
-    // Writers first: the error of a connection belongs to the call that makes it.
-    for (const line of [watch.writers, watch.readers]) {
+    for (const line of watch.lines) {
       // Where no event tells when to try, each try would make the next event.
       if (!line.head || line.head.pauses) continue;
       interest |= line.event;
@@ -777,7 +807,8 @@ function watchOf(descriptor: Descriptor): Watch {
 /** Those who wait for a descriptor's event. */
 export function lineOf(descriptor: Descriptor, event: number): WaitLine {
   const watch = watchOf(descriptor);
-  return event === EPOLLIN ? watch.readers : watch.writers;
+  if (event === EPOLLIN) return watch.readers;
+  return event === EPOLLOUT ? watch.writers : watch.errors;
 }
 
 /** The poller of this thread. */

@@ -77,8 +77,8 @@ import { openError } from "./descriptor.ts";
 import { REMEDIES, type Remedy } from "./hints.ts";
 import { SO_PASSPIDFD, SO_PASSRIGHTS, SO_PEERPIDFD } from "./option_constants.ts";
 
-/** What a probe found: 0 or more, `-errno`, or a reason that has no errno. */
-type Found = number | string;
+/** What a probe found: 0 or more, `-errno`, or a reason that has no errno; or how far it goes. */
+type Found = number | string | { readonly detail: string };
 
 // What says nothing about the machine, only about this moment.
 const PASSING: ReadonlySet<number> = new Set([EMFILE, ENFILE, ENOBUFS, ENOMEM]);
@@ -169,7 +169,7 @@ export const PROBES = {
   /** Sending without a copy in the kernel. */
   zeroCopy: () => tryUdp(SOL_SOCKET, SO_ZEROCOPY, 1),
   /** Many datagrams in one send: UDP_SEGMENT, Linux 4.18. */
-  udpSegmentation: () => tryUdp(IPPROTO_UDP, UDP_SEGMENT, 0),
+  udpSegmentation: () => trySegmentation(),
   /** Many datagrams in one receive: UDP_GRO, Linux 5.0. */
   udpCoalescing: () => tryUdp(IPPROTO_UDP, UDP_GRO, 1),
   /** Data in the first packet to a TCP server: a bit of the sysctl net.ipv4.tcp_fastopen. */
@@ -241,6 +241,8 @@ export function probeAll(): Record<string, Capability> {
 }
 
 function toCapability(name: Name, found: Found): Capability {
+  if (typeof found === "object")
+    return Object.freeze({ supported: true, reason: "", detail: found.detail });
   if (typeof found === "number" && found >= 0)
     return Object.freeze({ supported: true, reason: "" });
   const errno = typeof found === "number" ? -found : 0;
@@ -287,6 +289,13 @@ function tryUdp(level: number, name: number, to: number): number {
 function setInt(fd: number, level: number, name: number, to: number): number {
   value[0] = to;
   return setsockopt(fd, level, name, value);
+}
+
+function trySegmentation(): Found {
+  const result = tryUdp(IPPROTO_UDP, UDP_SEGMENT, 0);
+  if (result < 0) return result;
+  const { maxSegments }: typeof import("./offload.ts") = require("./offload.ts");
+  return { detail: `${maxSegments()} segments` };
 }
 
 function tryStamps(which: number): number {

@@ -14,6 +14,7 @@ import {
   AI_PASSIVE,
   AI_V4MAPPED,
   EAI_NONAME,
+  EAI_SERVICE,
   NI_DGRAM,
   NI_MAXHOST,
   NI_MAXSERV,
@@ -257,6 +258,8 @@ function question(request: Request): Question<ResolvedAddress[]> {
   const [node, service, hints] = encode(request);
   return {
     call: "getaddrinfo",
+    host: request.host,
+    service: request.service,
     values: [node ?? 0, service ?? 0, hints, "list"],
     read: ({ result, errno, list }) =>
       readAnswers(orSystemErrno(result, errno), list, request, request.host, () => {}),
@@ -308,7 +311,12 @@ function readAnswers(
   if (result !== 0 || list === 0)
     throw resolutionError(result, "getaddrinfo", host === "" ? undefined : host, service);
   try {
-    return sorted(readList(list, hints), order);
+    const read = readList(list, hints);
+    // libc takes what a line of the services file says modulo 65536, and 0 would be any port.
+    const isWrong =
+      service !== undefined && /[A-Za-z]/.test(service) && read.answers[0]?.address.port === 0;
+    if (isWrong) throw resolutionError(EAI_SERVICE, "getaddrinfo", host || undefined, service);
+    return sorted(read, order);
   } finally {
     free(list);
   }
@@ -387,6 +395,7 @@ function reverseQuestion(request: ReverseRequest): Question<ReversedAddress> {
   const service = new Uint8Array(NI_MAXSERV);
   return {
     call: "getnameinfo",
+    host: request.address.host,
     values: [bytes, bytes.length, host, host.length, service, service.length, flags],
     read: ({ result, errno, memory }) =>
       readNames(orSystemErrno(result, errno), memory[2], memory[4], request),

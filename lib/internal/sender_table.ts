@@ -47,19 +47,36 @@ export class SenderTable {
     const latest = this.#latest;
     if (this.#is(latest % this.#peersMax, names, at, length, words)) return latest;
     const hash = halfSipHash(names, at, words);
+    const known = this.#search(names, at, length, words, hash);
+    this.#latest = known < 0 ? this.#add(names, at, length, words, hash) : known;
+    return this.#latest;
+  }
+
+  /** Returns the number of a sender, as `number` does, or -1 when it is not kept. */
+  find(names: Int32Array, at: number, length: number): number {
+    const words = (length + 3) >> 2;
+    const latest = this.#latest;
+    if (this.#is(latest % this.#peersMax, names, at, length, words)) return latest;
+    const known = this.#search(names, at, length, words, halfSipHash(names, at, words));
+    if (known >= 0) this.#latest = known;
+    return known;
+  }
+
+  /** How many numbers were given: the newest is one less, and of them the newest are kept. */
+  get given(): number {
+    return this.#given;
+  }
+
+  #search(names: Int32Array, at: number, length: number, words: number, hash: number): number {
     const head = hash & (this.#heads.length - 1);
     for (
       let slot = this.#heads[head] as number;
       slot !== NONE;
       slot = this.#nexts[slot] as number
     ) {
-      if (this.#is(slot, names, at, length, words)) {
-        this.#latest = this.#numberIn(slot);
-        return this.#latest;
-      }
+      if (this.#is(slot, names, at, length, words)) return this.#numberIn(slot);
     }
-    this.#latest = this.#add(names, at, length, words, hash);
-    return this.#latest;
+    return -1;
   }
 
   /**

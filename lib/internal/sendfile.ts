@@ -10,15 +10,13 @@ import {
 import { O_CLOEXEC, O_NONBLOCK, O_RDONLY } from "../../structs/constants/fcntl.ts";
 import { POLLIN } from "../../structs/constants/poll.ts";
 import { EPOLLOUT } from "../../structs/constants/sys_epoll.ts";
-import { type SystemErrorDetails, systemError, TimeoutError } from "../error.ts";
+import { type SystemErrorDetails, systemError } from "../error.ts";
 import { sendfile } from "../sys/sendfile.ts";
 import { describe, requireInteger } from "./arguments.ts";
 import { waitUntil } from "./deadline.ts";
+import { TransferLimits, type TransferOptions } from "./idle.ts";
 import {
-  type CallOptions,
-  type Limits,
   Outgoing,
-  readLimits,
   requireOpen,
   runSync,
   STEP_BYTES,
@@ -32,8 +30,6 @@ import {
 /** What is read at once where the kernel does not send it by itself. */
 const CHUNK_BYTES = 1 << 16;
 const INT_MAX = 2 ** 31 - 1;
-/** setTimeout takes no more. */
-const TIMER_MS_MAX = 2 ** 31;
 /** The errors with which sendfile(2) refuses a kind of file. */
 const REFUSALS: readonly number[] = [-EINVAL, -ENOSYS, -EOPNOTSUPP, -ESPIPE, -EOVERFLOW];
 
@@ -43,14 +39,17 @@ export function sendFileSync(
   file: string | number,
   offset: number | undefined,
   length: number | undefined,
-  deadline: number,
+  options: TransferOptions,
 ): number {
-  using source = new Source(stream, file, offset, length);
-  runSync(stream.descriptor, EPOLLOUT, deadline, source.sending());
+  const limits = new TransferLimits(options);
+  using source = new Source(stream, file, offset, length, limits);
+  const run = (steps: Steps<unknown>) =>
+    limits.run((deadline) => runSync(stream.descriptor, EPOLLOUT, deadline, steps));
+  run(source.sending());
   while (source.isRefused && source.left > 0) {
-    const chunk = source.read(deadline);
+    const chunk = limits.run((deadline) => source.read(deadline));
     if (chunk.length === 0) break;
-    runSync(stream.descriptor, EPOLLOUT, deadline, source.sendingChunk(chunk));
+    run(source.sendingChunk(chunk));
   }
   return source.sent;
 }
@@ -61,16 +60,20 @@ export async function sendFile(
   file: string | number,
   offset: number | undefined,
   length: number | undefined,
-  options: CallOptions,
+  options: TransferOptions,
 ): Promise<number> {
-  const limits = readLimits(options);
-  using source = new Source(stream, file, offset, length);
-  const { descriptor } = stream;
-  await startWithin(descriptor, EPOLLOUT, limits, source.sending());
+  const limits = new TransferLimits(options);
+  const { signal } = limits;
+  using source = new Source(stream, file, offset, length, limits);
+  const run = <Result>(steps: Steps<Result>) =>
+    limits.runLater((deadline) =>
+      startWithin(stream.descriptor, EPOLLOUT, { deadline, signal }, steps),
+    );
+  await run(source.sending());
   while (source.isRefused && source.left > 0) {
-    const chunk = await within(source.readLater(), limits, source.sent);
+    const chunk = await run(source.reading());
     if (chunk.length === 0) break;
-    await startWithin(descriptor, EPOLLOUT, limits, source.sendingChunk(chunk));
+    await run(source.sendingChunk(chunk));
   }
   return source.sent;
 }
@@ -83,7 +86,9 @@ class Source implements Disposable {
   isRefused = false;
   readonly #stream: Stream;
   readonly #fd: number;
-  readonly #isOurs: boolean;
+  /** Its path, where it was opened here. */
+  readonly #path: string | undefined;
+  readonly #limits: TransferLimits;
   readonly #offset: number;
   readonly #length: number;
   /** Whether it can be read at an offset. */
@@ -91,15 +96,18 @@ class Source implements Disposable {
   // An off_t.
   readonly #position = new BigInt64Array(new ArrayBuffer(8));
   #chunk: Buffer | undefined;
+  #isReading = false;
+  #isOver = false;
 
   constructor(
     stream: Stream,
     file: string | number,
-    offset = 0,
-    length = Number.POSITIVE_INFINITY,
+    offset: number | undefined,
+    length: number | undefined,
+    limits: TransferLimits,
   ) {
-    requireInteger(offset, 0, Number.MAX_SAFE_INTEGER, "offset");
-    if (length !== Number.POSITIVE_INFINITY)
+    if (offset !== undefined) requireInteger(offset, 0, Number.MAX_SAFE_INTEGER, "offset");
+    if (length !== undefined && length !== Number.POSITIVE_INFINITY)
       requireInteger(length, 0, Number.MAX_SAFE_INTEGER, "length");
     if (typeof file === "number") requireInteger(file, 0, INT_MAX, "a descriptor");
     else if (typeof file !== "string")
@@ -108,9 +116,10 @@ class Source implements Disposable {
       );
     requireOpen(stream, "sendfile");
     this.#stream = stream;
-    this.#offset = offset;
-    this.#length = length;
-    this.#isOurs = typeof file === "string";
+    this.#offset = offset ?? 0;
+    this.#length = length ?? Number.POSITIVE_INFINITY;
+    this.#limits = limits;
+    this.#path = typeof file === "string" ? file : undefined;
     this.#fd = typeof file === "string" ? open(file) : file;
   }
 
@@ -120,7 +129,13 @@ class Source implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (this.#isOurs) fs().closeSync(this.#fd);
+    this.#isOver = true;
+    // What reads still must not find another file under the number.
+    if (!this.#isReading) this.#close();
+  }
+
+  #close(): void {
+    if (this.#path !== undefined) fs().closeSync(this.#fd);
   }
 
   /** Sends by sendfile(2), until all is sent, or it is refused. */
@@ -140,6 +155,7 @@ class Source implements Disposable {
           if (result === undefined) return undefined;
           if (result === 0 || this.isRefused) return true;
           this.sent += result;
+          this.#limits.moved();
         }
       },
       transferred: () => this.sent,
@@ -175,6 +191,7 @@ class Source implements Disposable {
       try {
         return outgoing.attempt();
       } finally {
+        if (before + outgoing.sent > this.sent) this.#limits.moved();
         this.sent = before + outgoing.sent;
       }
     };
@@ -195,8 +212,38 @@ class Source implements Disposable {
     }
   }
 
-  /** Reads the next bytes without blocking the thread. */
-  async readLater(): Promise<Buffer> {
+  /**
+   * Reads the next bytes without blocking the thread. Reading cannot be called off: what nobody waits
+   * for any more goes on by itself.
+   */
+  reading(): Steps<Buffer> {
+    let chunk: Buffer | undefined;
+    let failure: { readonly error: unknown } | undefined;
+    const settled = () => {
+      this.#isReading = false;
+      if (this.#isOver) this.#close();
+      // The socket has no event that would tell.
+      tryAgain(this.#stream.descriptor);
+    };
+    this.#isReading = true;
+    this.#readLater()
+      .then(
+        (read) => {
+          chunk = read;
+        },
+        (error) => {
+          failure = { error };
+        },
+      )
+      .then(settled);
+    const attempt = () => {
+      if (failure) throw failure.error;
+      return chunk;
+    };
+    return { syscall: "read", attempt, transferred: () => this.sent };
+  }
+
+  async #readLater(): Promise<Buffer> {
     const { chunk, length } = this.#room();
     for (;;) {
       try {
@@ -225,31 +272,8 @@ class Source implements Disposable {
   #orInOrder(error: unknown): void {
     const errno = errnoOf(error);
     if (errno !== -ESPIPE || !this.#seeks || this.#offset > 0)
-      throw systemError(errno, "read", this.#progress());
+      throw systemError(errno, "read", { ...this.#progress(), address: addressOf(this.#path) });
     this.#seeks = false;
-  }
-}
-
-// Reading cannot be called off: what is not waited for any more is let go on.
-async function within<Result>(
-  work: Promise<Result>,
-  { deadline, signal }: Limits,
-  transferred: number,
-): Promise<Result> {
-  const { promise: over, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal?.reason);
-  const expire = () => reject(new TimeoutError("read", transferred > 0 ? { transferred } : {}));
-  const remainingMs = deadline - performance.now();
-  signal?.throwIfAborted();
-  signal?.addEventListener("abort", abort);
-  const timer =
-    remainingMs < TIMER_MS_MAX ? setTimeout(expire, Math.max(0, remainingMs)) : undefined;
-  try {
-    return await Promise.race([work, over]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", abort);
-    work.catch(() => {});
   }
 }
 
@@ -260,8 +284,13 @@ function open(path: string): number {
     // A pipe that nobody writes to would block the thread.
     return fs().openSync(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   } catch (error) {
-    throw systemError(errnoOf(error), "open", { address: { path, toString: () => path } });
+    throw systemError(errnoOf(error), "open", { address: addressOf(path) });
   }
+}
+
+// A file as an error tells it.
+function addressOf(path: string | undefined): SystemErrorDetails["address"] {
+  return path === undefined ? undefined : { path, toString: () => path };
 }
 
 // What is no error of the system is thrown as it is.

@@ -12,9 +12,8 @@ import { check, type SystemErrorDetails, TimeoutError } from "../error.ts";
 import { fcntl, splice } from "../sys/fcntl.ts";
 import { close, pipe2, read } from "../sys/unistd.ts";
 import { waitUntil } from "./deadline.ts";
+import type { TransferLimits } from "./idle.ts";
 import {
-  type CallOptions,
-  readLimits,
   receiveSome,
   type Steps,
   type Stream,
@@ -22,6 +21,8 @@ import {
   startWithin,
   streamError,
 } from "./stream_call.ts";
+
+export { TransferLimits } from "./idle.ts";
 
 /** What goes into a pipe at once, and how large it is where the system allows it. */
 const PIPE_BYTES = 1 << 18;
@@ -55,6 +56,7 @@ export class Splice {
   readonly #target: Stream;
   readonly #length: number;
   readonly #leftovers: Leftovers;
+  readonly #limits: TransferLimits;
   /** Bytes that were delivered, and that were taken off the source. */
   #moved = 0;
   #taken = 0;
@@ -66,7 +68,14 @@ export class Splice {
   /** Where the kernel does not splice. */
   #buffer: Uint8Array<ArrayBuffer> | undefined;
 
-  constructor(source: Stream, target: Stream, length: number, leftovers: Leftovers) {
+  constructor(
+    source: Stream,
+    target: Stream,
+    length: number,
+    leftovers: Leftovers,
+    limits: TransferLimits,
+  ) {
+    this.#limits = limits;
     this.#source = source;
     this.#target = target;
     this.#length = length;
@@ -111,6 +120,7 @@ export class Splice {
     if (result === undefined) return undefined;
     if (result === 0) this.#isEnded = true;
     this.#taken += result;
+    this.#limits.moved();
     return true;
   }
 
@@ -146,6 +156,7 @@ export class Splice {
       const sent = sendSome(this.#target, this.#pending, 0, this.#moved);
       if (sent === undefined) return undefined;
       this.#moved += sent;
+      this.#limits.moved();
       this.#pending = this.#pending.subarray(sent);
     }
     while (this.#inPipe > 0) {
@@ -161,6 +172,7 @@ export class Splice {
       if (result < 0) throw streamError(this.#target, result, "splice", this.#progress());
       this.#moved += result;
       this.#inPipe -= result;
+      this.#limits.moved();
     }
     return true;
   }
@@ -194,37 +206,45 @@ export class Splice {
   }
 
   /** Throws when the time is over: what is always ready would never be told. */
-  requireTime(deadline: number): void {
-    if (performance.now() > deadline) throw new TimeoutError("splice", this.#progress());
+  requireTime(): void {
+    this.#limits.signal?.throwIfAborted();
+    if (performance.now() > this.#limits.deadline)
+      throw this.#limits.told(new TimeoutError("splice", this.#progress()));
   }
 
   /** Blocks until one of the two ends can go on. */
-  wait(direction: "source" | "target", deadline: number, tries: number): void {
+  wait(direction: "source" | "target", tries: number): void {
     const isSource = direction === "source";
     const { fd } = (isSource ? this.#source : this.#target).descriptor;
-    waitUntil(fd, isSource ? POLLIN : POLLOUT, deadline, "splice", this.#moved, tries);
+    const event = isSource ? POLLIN : POLLOUT;
+    this.#limits.run((deadline) => {
+      waitUntil(fd, event, deadline, "splice", this.#moved, tries);
+    });
   }
 
   /** Makes a step in promise form. */
-  step(direction: "source" | "target", limits: ReturnType<typeof readLimits>): Promise<true> {
-    return direction === "source"
-      ? startWithin(this.#source.descriptor, EPOLLIN, limits, this.taking)
-      : startWithin(this.#target.descriptor, EPOLLOUT, limits, this.delivering);
+  step(direction: "source" | "target"): Promise<true> {
+    const { signal } = this.#limits;
+    return this.#limits.runLater((deadline) =>
+      direction === "source"
+        ? startWithin(this.#source.descriptor, EPOLLIN, { deadline, signal }, this.taking)
+        : startWithin(this.#target.descriptor, EPOLLOUT, { deadline, signal }, this.delivering),
+    );
   }
 }
 
 /** Moves everything, blocking the thread. */
-export function runSpliceSync(job: Splice, deadline: number): number {
+export function runSpliceSync(job: Splice): number {
   try {
     for (let round = 1; ; round++) {
       for (let tries = 0, before = job.moved; !job.delivering.attempt(); tries++) {
         if (job.moved > before) tries = 0;
         before = job.moved;
-        job.wait("target", deadline, tries);
+        job.wait("target", tries);
       }
       if (job.isDone) return job.moved;
-      if (round % ROUNDS === 0) job.requireTime(deadline);
-      for (let tries = 0; !job.taking.attempt(); tries++) job.wait("source", deadline, tries);
+      if (round % ROUNDS === 0) job.requireTime();
+      for (let tries = 0; !job.taking.attempt(); tries++) job.wait("source", tries);
     }
   } finally {
     job.finish();
@@ -232,17 +252,13 @@ export function runSpliceSync(job: Splice, deadline: number): number {
 }
 
 /** Moves everything, in promise form. */
-export async function runSplice(job: Splice, options: CallOptions): Promise<number> {
+export async function runSplice(job: Splice): Promise<number> {
   try {
-    const limits = readLimits(options);
     for (let round = 1; ; round++) {
-      await job.step("target", limits);
+      await job.step("target");
       if (job.isDone) return job.moved;
-      if (round % ROUNDS === 0) {
-        limits.signal?.throwIfAborted();
-        job.requireTime(limits.deadline);
-      }
-      await job.step("source", limits);
+      if (round % ROUNDS === 0) job.requireTime();
+      await job.step("source");
     }
   } finally {
     job.finish();

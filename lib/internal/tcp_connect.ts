@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { ENOPROTOOPT } from "../../structs/constants/errno.ts";
+import { EACCES, ENOPROTOOPT } from "../../structs/constants/errno.ts";
 import { IP_BIND_ADDRESS_NO_PORT, IPPROTO_IP } from "../../structs/constants/netinet_in.ts";
 import { AF_INET, SOCK_STREAM } from "../../structs/constants/sys_socket.ts";
 import { type Address, type InetAddress, toInetAddress } from "../address.ts";
-import { check } from "../error.ts";
+import { check, SystemError, withDetails } from "../error.ts";
+import { AddressList } from "../prefix.ts";
 import { type CancelOptions, descriptorOf } from "../socket.ts";
 import { setsockopt } from "../sys/socket.ts";
 import {
@@ -18,7 +19,7 @@ import {
   type TcpSocket,
   tcpSocketOf,
 } from "../tcp_socket.ts";
-import { requireInteger, requireOptions, requireSignal } from "./arguments.ts";
+import { describe, requireInteger, requireOptions, requireSignal } from "./arguments.ts";
 import { connectInOrder, interleave, type Plan, race } from "./connect_race.ts";
 import { deadlineAfter } from "./deadline.ts";
 import { type Endpoint, endpointOf, isResolved, toEndpoint } from "./endpoint.ts";
@@ -47,7 +48,11 @@ export async function connect(
   const { family, plan } = planOf(endpoint, options, staggerMs, signal);
   if (isResolved(endpoint)) return race([endpoint], plan);
   const timeoutMs = Math.max(0, plan.deadline - performance.now());
-  const addresses = await addressesOf(endpoint, { family }, { timeoutMs, signal });
+  const addresses = await addressesOf(endpoint, { family }, { timeoutMs, signal }).catch(
+    (error) => {
+      throw withDetails(error, { timeoutMs: plan.timeoutMs });
+    },
+  );
   signal?.throwIfAborted();
   return race(interleave(addresses), plan);
 }
@@ -63,7 +68,13 @@ export function connectSync(
   if (isResolved(endpoint)) return connectInOrder([endpoint], plan);
   // Without a limit it is libc's own call.
   const timeoutMs = Math.max(0, plan.deadline - performance.now());
-  return connectInOrder(addressesOfSync(endpoint, { family }, { timeoutMs }), plan);
+  let addresses: InetAddress[];
+  try {
+    addresses = addressesOfSync(endpoint, { family }, { timeoutMs });
+  } catch (error) {
+    throw withDetails(error, { timeoutMs: plan.timeoutMs });
+  }
+  return connectInOrder(addresses, plan);
 }
 
 /** What the two forms of connect have in common: one argument, or a host and a service. */
@@ -73,6 +84,11 @@ function readArguments<Options extends TcpConnectSyncOptions>(
   third: Options | undefined,
 ): { endpoint: InetAddress | Endpoint; options: Options } {
   const isPair = typeof second === "string" || typeof second === "number";
+  // getaddrinfo(3) takes it for this machine, which is hardly what a name that is missing means.
+  if (target === "") {
+    const wanted = isPair ? "a host" : '"host:port"';
+    throw new TypeError(`Cannot connect to "": expected ${wanted}; "localhost" is this machine`);
+  }
   const endpoint = isPair ? endpointOf(target, second) : toEndpoint(target);
   const options = requireOptions((isPair ? third : second) ?? {}) as Options;
   const port = isResolved(endpoint) ? endpoint.port : endpoint.service;
@@ -90,8 +106,10 @@ function planOf(
   staggerMs: number,
   signal?: CancelOptions["signal"],
 ): { family: "ipv4" | "ipv6" | undefined; plan: Plan<TcpSocket> } {
-  const deadline = deadlineAfter(options.timeoutMs);
+  const { timeoutMs } = options;
+  const deadline = deadlineAfter(timeoutMs);
   const { attemptTimeoutMs = Number.POSITIVE_INFINITY, localPortRange, localAddress } = options;
+  const allowed = requireList(options.allowed);
   deadlineAfter(attemptTimeoutMs);
   const local = localAddress === undefined ? undefined : toInetAddress(localAddress);
   const family = familyOf(endpoint, options.family, local);
@@ -99,6 +117,7 @@ function planOf(
   const noDelay = copyNoDelay(options);
   const range = localPortRange && { low: localPortRange.low, high: localPortRange.high };
   const open = (address: InetAddress): TcpSocket => {
+    if (allowed?.check(address) === false) throw denied(address);
     const tcp = tcpSocketOf(openParts(domainOf(address.family), SOCK_STREAM, 0, copy));
     return orClose(tcp, () => {
       if (noDelay !== undefined) tcp.noDelay = noDelay;
@@ -110,7 +129,18 @@ function planOf(
   const name = isResolved(endpoint) ? undefined : endpoint;
   // Who asks for the very port that he connects to means it.
   const isItself = local?.port ? undefined : isConnectedToItself;
-  return { family, plan: { open, isItself, name, staggerMs, attemptTimeoutMs, deadline, signal } };
+  const limits = { staggerMs, attemptTimeoutMs, timeoutMs, deadline, signal };
+  return { family, plan: { open, isItself, name, ...limits } };
+}
+
+function requireList(list: AddressList | undefined): AddressList | undefined {
+  if (list === undefined || list instanceof AddressList) return list;
+  throw new TypeError(`Cannot use ${describe(list)} as allowed: expected an AddressList`);
+}
+
+function denied(address: InetAddress): SystemError {
+  const hint = "The AddressList of `allowed` denies it; nothing was sent";
+  return new SystemError(EACCES, "connect", { address, sending: true, hint });
 }
 
 /** Which addresses can be connected to: of both where nothing says otherwise. */

@@ -14,7 +14,8 @@ export interface Decoder {
   readonly isPerByte: boolean;
   /** Whether what is no text of the encoding is an error. */
   readonly fatal: boolean;
-  decode(bytes: Uint8Array): string;
+  /** Of the bytes from `start` to `end`, which is not among them; of all of them by default. */
+  decode(bytes: Uint8Array, start?: number, end?: number): string;
 }
 
 /** Turns text into bytes, and refuses what the encoding has no bytes for. */
@@ -43,8 +44,7 @@ export function decoderOf(encoding: string, fatal: boolean): Decoder {
   if (typeof encoding !== "string")
     throw new TypeError(`Cannot use ${describe(encoding)} as an encoding: expected a string`);
   if (LATIN1.test(encoding)) {
-    const decode = (bytes: Uint8Array) => asBuffer(bytes).toString("latin1");
-    return { unit: 1, isPerByte: true, fatal: false, decode };
+    return { unit: 1, isPerByte: true, fatal: false, decode: bufferDecode("latin1") };
   }
   let decoder: TextDecoder;
   try {
@@ -53,12 +53,16 @@ export function decoderOf(encoding: string, fatal: boolean): Decoder {
   } catch {
     throw new RangeError(`Cannot use ${JSON.stringify(encoding)} as an encoding: it is not known`);
   }
+  // As the decoder does it, byte for byte, in half the time.
+  if (decoder.encoding === "utf-8" && !fatal)
+    return { unit: 1, isPerByte: true, fatal, decode: bufferDecode("utf8") };
   const isUtf16 = decoder.encoding.startsWith("utf-16");
   return {
     unit: isUtf16 ? 2 : 1,
     isPerByte: decoder.encoding === "utf-8",
     fatal,
-    decode: (bytes) => decoder.decode(bytes as Uint8Array<ArrayBuffer>),
+    decode: (bytes, start, end) =>
+      decoder.decode(bytes.subarray(start, end) as Uint8Array<ArrayBuffer>),
   };
 }
 
@@ -123,6 +127,11 @@ export function delimiterBytes(delimiter: ArrayBufferView | string, encoder: Enc
   if (bytes.length === 0)
     throw new RangeError("Cannot use an empty delimiter: expected 1 byte or more");
   return bytes;
+}
+
+function bufferDecode(encoding: "latin1" | "utf8"): Decoder["decode"] {
+  return (bytes, start, end) =>
+    (bytes instanceof Buffer ? bytes : asBuffer(bytes)).toString(encoding, start, end);
 }
 
 /** The same memory, as a Buffer. Not exported: its type is Bun's, and no part of the package's. */

@@ -27,7 +27,8 @@ const PATH_BYTES_MAX = sockaddr_un.sun_path.size;
 /**
  * Binds a socket to an address; `mode` and `removeStale` are for those with a path.
  *
- * @throws {SystemError} `EADDRINUSE` somebody receives there, or the file is no socket's
+ * @throws {SystemError} `EADDRINUSE` somebody receives there, or the file is no socket's: the hint
+ * tells which
  */
 export function bindPath(
   unix: Pick<Socket<UnixAddress>, "descriptor" | "bind">,
@@ -42,7 +43,7 @@ export function bindPath(
     unix.bind(local);
   } catch (error) {
     if (!removeStale || !(error instanceof SystemError) || error.errno !== -EADDRINUSE) throw error;
-    if (!removeStaleFile(local)) throw error;
+    if (!removeStaleFile(local)) throw inUse(local);
     unix.bind(local);
   }
   if (mode === undefined) return;
@@ -50,6 +51,14 @@ export function bindPath(
   if (result === 0) return;
   unlink(pathOf(local));
   check(result, "chmod", { address: local, unix: true });
+}
+
+// To recommend removeStale once more would be no help.
+function inUse(address: UnixAddress): SystemError {
+  const hint = lstat(pathOf(address))?.isSocket()
+    ? "Somebody has the socket at that path open: it is not stale"
+    : "What lies at that path is no socket: removeStale leaves it alone";
+  return new SystemError(EADDRINUSE, "bind", { address, unix: true, hint });
 }
 
 /**

@@ -1,5 +1,5 @@
 import { ECANCELED } from "../../structs/constants/errno.ts";
-import { EPOLLIN, EPOLLOUT } from "../../structs/constants/sys_epoll.ts";
+import { EPOLLERR, EPOLLIN, EPOLLOUT } from "../../structs/constants/sys_epoll.ts";
 import {
   type CancelSignal,
   ClosedError,
@@ -8,6 +8,7 @@ import {
   TimeoutError,
 } from "../error.ts";
 import type { Alarm } from "./alarms.ts";
+import type { Patience } from "./deadline.ts";
 
 /** A call that can wait. */
 export interface Call<Result> {
@@ -19,8 +20,12 @@ export interface Call<Result> {
   readonly pauses?: boolean;
   /** Whether nobody may read before it has its answer. */
   readonly isFirst?: boolean;
+  /** Whether it may be tried for a moment before the thread sleeps, and whether that has paid. */
+  readonly patience?: Patience | undefined;
   /** What was transferred so far. */
   transferred?(): number;
+  /** What the error tells beside that when the time is over: where to, or of what. */
+  late?(): SystemErrorDetails;
   /** The answer when the socket is closed or given away, where that is no error. */
   ended?(how: End): Result | undefined;
   /** Called once, when the call has its answer. */
@@ -41,6 +46,8 @@ export abstract class Waiter {
   readonly pauses: boolean = false;
   /** Whether nobody may read before it has its answer. */
   readonly isFirst: boolean = false;
+  /** Whether it may be tried for a moment before the thread sleeps. */
+  readonly patience: Patience | undefined;
   /** Whether it stays for ever, and so lets everybody else go before. */
   readonly isLast: boolean = false;
 
@@ -52,10 +59,10 @@ export abstract class Waiter {
   abstract fail(error: unknown): void;
 }
 
-/** Those who wait for one direction of a descriptor, in order. */
+/** Those who wait for one direction of a descriptor, or for its errors, in order. */
 export class WaitLine {
   readonly watch: Watch;
-  /** The event that tells that it can go on: EPOLLIN or EPOLLOUT. */
+  /** The event that tells that it can go on: EPOLLIN, EPOLLOUT or EPOLLERR. */
   readonly event: number;
   head: Waiter | undefined;
   tail: Waiter | undefined;
@@ -107,6 +114,9 @@ export class Watch {
   readonly fd: number;
   readonly readers: WaitLine = new WaitLine(this, EPOLLIN);
   readonly writers: WaitLine = new WaitLine(this, EPOLLOUT);
+  readonly errors: WaitLine = new WaitLine(this, EPOLLERR);
+  /** All of them. Writers first: the error of a connection belongs to the call that makes it. */
+  readonly lines: readonly WaitLine[] = [this.writers, this.readers, this.errors];
   /** What its events say, while it is in the epoll set. Never used twice. */
   token = 0;
   /** The events that the epoll set was told, or 0 when it is not in it. */
@@ -136,24 +146,32 @@ export class PromisedCall<Result> extends Waiter implements Alarm {
   readonly promise: Promise<Result>;
   readonly #call: Call<Result>;
   readonly #signal: CancelSignal | undefined;
+  readonly #timeoutMs: number | undefined;
   readonly #leave: (waiter: Waiter) => void;
   override readonly pauses: boolean;
   override readonly isFirst: boolean;
+  override readonly patience: Patience | undefined;
   #resolve!: (result: Result) => void;
   #reject!: (error: unknown) => void;
 
-  /** @param leave takes it out of its line, and its alarm away */
+  /**
+   * @param leave takes it out of its line, and its alarm away
+   * @param timeoutMs the limit that its alarm stands for, where it is known
+   */
   constructor(
     call: Call<Result>,
     signal: CancelSignal | undefined,
     leave: (waiter: Waiter) => void,
+    timeoutMs: number | undefined,
   ) {
     super();
     this.pauses = call.pauses ?? false;
     this.isFirst = call.isFirst ?? false;
+    this.patience = call.patience;
     this.#call = call;
     this.#signal = signal;
     this.#leave = leave;
+    this.#timeoutMs = timeoutMs;
     this.promise = new Promise<Result>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -192,7 +210,8 @@ export class PromisedCall<Result> extends Waiter implements Alarm {
     const { line } = this;
     if (line?.head === this && !line.isHeldUp && this.run()) return;
     this.#leave(this);
-    this.fail(new TimeoutError(this.#call.syscall, this.#details()));
+    const details = { timeoutMs: this.#timeoutMs, ...this.#call.late?.(), ...this.#details() };
+    this.fail(new TimeoutError(this.#call.syscall, details));
   }
 
   end(how: End): void {

@@ -14,9 +14,9 @@ import {
   UnixAddress,
 } from "bun-sockets";
 import type { Choices } from "./choices.ts";
-import type { Draft, Plan } from "./good.ts";
+import type { Draft, Plan } from "./draft.ts";
 import { classes } from "./surface.ts";
-import { type AnySocket, classOf } from "./world.ts";
+import { type AnySocket, classOf, isIterator, sendableFd } from "./world.ts";
 
 /** What became of a plan. */
 export interface Spoiled {
@@ -194,6 +194,8 @@ const KEYS = [
   ...["own", "protocol", "type", "family", "receiveBufferBytes", "reuseAddress", "ipv6Only"],
   ...["configure", "mode", "removeStale", "flow", "host", "port", "path", "sockaddr"],
   ...["signal", "rotate", "drain", "error", "socket", "read", "write"],
+  ...["offset", "length", "bufferBytes", "limitBytes", "encoding", "newline", "backlog", "noDelay"],
+  ...["localAddress", "localPortRange", "staggerMs", "attemptTimeoutMs", "unlinkOnClose", "order"],
 ];
 
 const CALLBACKS = ["configure", "drain", "error"];
@@ -247,6 +249,14 @@ function spent(draft: Draft, like: unknown): unknown {
     else gone.close();
     return gone;
   }
+  const owned = world.owned.find(({ object }) => object === like);
+  if (owned) {
+    // One that steps can be at its end, too.
+    const { object, owner } = owned;
+    if (isIterator(object) && choices.chance(30)) object.return?.();
+    else owner.close();
+    return like;
+  }
   if (like instanceof DatagramBatch) {
     const { batch } = world.batch(choices);
     if (choices.chance(30)) batch.memory.buffer.transfer();
@@ -297,5 +307,9 @@ export const CLOSED_FD = 700_000;
  */
 export function isHarmlessFd({ world }: Draft, fd: unknown): boolean {
   if (typeof fd !== "number" || !Number.isInteger(fd) || fd < 0 || fd > CLOSED_FD) return true;
-  return world.fds.has(fd) || world.sockets.some(({ descriptor }) => descriptor === fd);
+  return (
+    fd === sendableFd ||
+    world.fds.has(fd) ||
+    world.sockets.some(({ descriptor }) => descriptor === fd)
+  );
 }

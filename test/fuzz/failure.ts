@@ -36,8 +36,10 @@ export function isHouseError(error: unknown): boolean {
  * such as when an argument of another kind, or a Proxy, is asked for an option of that name.
  */
 export function isOfAccessor(error: unknown): boolean {
-  return isEngineTypeError(error) && (error as Error).message.includes("'this.#");
+  return isEngineTypeError(error) && OF_ACCESSORS.test((error as Error).message);
 }
+
+const OF_ACCESSORS = /'this\.#|^Receiver should be a typed array/;
 
 /** Whether the engine itself made it. */
 export function isEngineTypeError(error: unknown): boolean {

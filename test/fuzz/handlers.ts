@@ -7,8 +7,8 @@
  */
 import { DatagramBatch } from "bun-sockets";
 import { CANARY } from "./arena.ts";
+import type { Draft } from "./draft.ts";
 import { Failure } from "./failure.ts";
-import type { Draft } from "./good.ts";
 import { HostileError } from "./hostile.ts";
 import { type AnySocket, isOpen } from "./world.ts";
 

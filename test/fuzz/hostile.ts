@@ -14,14 +14,20 @@ import {
   UnixAddress,
 } from "bun-sockets";
 import { isBag } from "./bad.ts";
+import type { Draft, Plan } from "./draft.ts";
 import { Failure } from "./failure.ts";
-import type { Draft, Plan } from "./good.ts";
 import { isOpen } from "./world.ts";
 
 /** Thrown by an argument: it must come out as it is. */
 export class HostileError extends Error {
   override name = "HostileError";
 }
+
+/**
+ * How often a trap makes its call again: a call that is answered later may spring the trap anew, and
+ * would go on for ever.
+ */
+const AGAIN_MAX = 8;
 
 /** What happens when an argument is read, and what has happened. */
 export class Trap {
@@ -37,12 +43,15 @@ export class Trap {
   readonly #mischief: Mischief;
   #isArmed = true;
   #depth = 0;
+  #agains = 0;
 
   /** `again` makes the same call once more. */
   constructor(draft: Draft, plan: Plan, again: () => void) {
     this.#draft = draft;
     this.#plan = plan;
-    this.#again = again;
+    this.#again = () => {
+      if (this.#agains++ < AGAIN_MAX) again();
+    };
     this.#mischief = draft.choices.pick(MISCHIEF);
   }
 

@@ -16,6 +16,7 @@ import {
   ECONNREFUSED,
   EFAULT,
   EINTR,
+  EINVAL,
   EIO,
   EMFILE,
   ENFILE,
@@ -26,10 +27,18 @@ import {
   ENOSPC,
   ENOSYS,
   ENOTCONN,
+  ENXIO,
   EPERM,
   EPIPE,
   EPROTO,
 } from "../../structs/constants/errno.ts";
+import {
+  SIOCSIFFLAGS,
+  SIOCSIFHWADDR,
+  SIOCSIFMTU,
+  SIOCSIFTXQLEN,
+} from "../../structs/constants/linux_sockios.ts";
+import { EAI_MEMORY, EAI_SYSTEM } from "../../structs/constants/netdb.ts";
 import { PROT_NONE } from "../../structs/constants/sys_mman.ts";
 import { failWith, MAP_FAILED } from "../support/faults.ts";
 import { Failure, WouldWait } from "./failure.ts";
@@ -53,12 +62,13 @@ export const kernel = {
   /** Which of the ways to fail it is. */
   failure: 0,
   polls: 0,
+  splices: 0,
   pauses: 0,
   begin(failAfter: number, failure: number): void {
     kernel.reached = kernel.faulted = kernel.closedNothing = false;
     kernel.failAfter = failAfter;
     kernel.failure = failure;
-    kernel.polls = kernel.pauses = 0;
+    kernel.polls = kernel.pauses = kernel.splices = 0;
   },
 };
 
@@ -71,7 +81,16 @@ const QUIET: ReadonlySet<Name> = new Set<Name>([
   "__errno_location",
   "dlsym",
   "memcpy",
+  "inet_aton",
+  "inet_pton",
+  "inet_ntop",
+  "freeaddrinfo",
+  "freeifaddrs",
+  "if_freenameindex",
 ]);
+
+// What would change the machine is said to be done, and is not.
+const PRETENDED: readonly number[] = [SIOCSIFFLAGS, SIOCSIFMTU, SIOCSIFTXQLEN, SIOCSIFHWADDR];
 
 // How the kernel could have failed. Nothing else than a signal is repeated without end.
 const SEND = [EINTR, ENOBUFS, ENOMEM, ECONNREFUSED, EAGAIN, EPIPE];
@@ -111,6 +130,24 @@ const FAILURES: Partial<Record<Name, readonly number[]>> = {
   io_uring_setup: [ENOSYS, EPERM, ENOMEM],
   io_uring_enter: [EINTR, EAGAIN, EPERM],
   if_nametoindex: [ENODEV],
+  if_indextoname: [ENXIO],
+  if_nameindex: [ENOBUFS, ENOMEM],
+  getifaddrs: [ENOBUFS, ENOMEM],
+  gethostname: [EPERM],
+  sethostname: [EPERM],
+  getservbyname_r: [ENOMEM, EIO],
+  getservbyport_r: [ENOMEM, EIO],
+  getaddrinfo: [ENOMEM, EMFILE],
+  getnameinfo: [ENOMEM, EMFILE],
+  sendfile: [EINTR, EAGAIN, EINVAL, EIO, ENOMEM],
+  splice: [EINTR, EAGAIN, EINVAL, ENOMEM],
+  pipe2: [EMFILE, ENFILE],
+  // A bell that is heard is not silent when it is read.
+  read: [EINTR],
+  ioctl: [EPERM, ENODEV],
+  sockatmark: [EINVAL],
+  unlink: [EPERM],
+  rename: [EACCES],
 };
 
 const errno = new Int32Array(toArrayBuffer(real.__errno_location() as Pointer, 0, 4));
@@ -123,7 +160,12 @@ function fail(name: Name, errnos: readonly number[], values: readonly never[]): 
   faults++;
   const code = errnos[kernel.failure % errnos.length] as number;
   if (name === "mmap") return failWith(code, MAP_FAILED);
-  return name === "if_nametoindex" ? failWith(code, 0) : failWith(code);
+  if (name === "if_nametoindex") return failWith(code, 0);
+  if (name === "if_indextoname" || name === "if_nameindex") return failWith(code, null);
+  if (name === "getservbyname_r" || name === "getservbyport_r") return code;
+  if (name === "getaddrinfo" || name === "getnameinfo")
+    return code === ENOMEM ? EAI_MEMORY : failWith(code, EAI_SYSTEM);
+  return failWith(code);
 }
 
 /** How many calls were made to fail. */
@@ -135,7 +177,7 @@ function shim(name: Name): Loose {
   const call = real[name] as Loose;
   if (QUIET.has(name)) return call;
   const errnos = FAILURES[name];
-  const work = name === "mmap" ? (map as Loose) : name === "poll" ? (poll as Loose) : call;
+  const work = (replaced[name] as Loose | undefined) ?? call;
   return (...values) => {
     kernel.reached = true;
     if (errnos && kernel.failAfter >= 0 && kernel.failAfter-- === 0)
@@ -149,7 +191,8 @@ function shim(name: Name): Loose {
 }
 
 const POLLS_MAX = 50_000;
-const PAUSES_MAX = 8;
+const SPLICES_MAX = 5_000;
+const PAUSES_MAX = 4;
 const WAIT_MS_MAX = 20;
 
 function poll(fds: never, count: never, timeoutMs: number): number {
@@ -160,6 +203,23 @@ function poll(fds: never, count: never, timeoutMs: number): number {
   if (isLong || (timeoutMs > 0 && ++kernel.pauses > PAUSES_MAX)) throw new WouldWait();
   return ready;
 }
+
+// Two ends that send each other what they receive never end.
+function splice(...values: Parameters<Libc["splice"]>): number {
+  return ++kernel.splices > SPLICES_MAX ? failWith(EPIPE) : real.splice(...values);
+}
+
+function ioctl(fd: never, request: number, argument: never): number {
+  return PRETENDED.includes(request) ? 0 : real.ioctl(fd, request, argument);
+}
+
+const replaced: Partial<Libc> = {
+  mmap: map,
+  poll,
+  splice,
+  ioctl,
+  sethostname: () => 0,
+} as unknown as Partial<Libc>;
 
 const guards: number[] = [];
 

@@ -7,6 +7,9 @@
 /** Calls of each member that must return, and calls that it must refuse. */
 export const EACH_WAY_MIN = 200;
 
+/** Calls of a member that a class has from another one: there each way counts. */
+export const INHERITED_MIN = 5;
+
 /** Calls of what handlers have beside themselves: functions for room and for errors. */
 export const LISTENED_MIN = 20;
 
@@ -24,13 +27,10 @@ const ADDRESS = "(Inet4|Inet6|Unix|Raw)Address";
 /** What never returns. */
 export const NEVER_OK: readonly Impossible[] = [
   {
-    members: /^new (Socket|UdpSocket|UnixDatagramSocket)$/,
-    reason: "create, open, bind, pair and adopt make sockets; nobody else does",
+    members: /^new \w*(Socket|Listener)$/,
+    reason: "create, open, bind, listen, pair and adopt make sockets; nobody else does",
   },
-  {
-    members: /^(UdpSocket|UnixDatagramSocket)\.prototype\.(listen|tryAccept|accept|acceptSync)$/,
-    reason: "inherited, and datagram sockets have no connections",
-  },
+  { members: /^new ReceivedDescriptor$/, reason: "a receive makes them" },
 ];
 
 /**
@@ -59,6 +59,26 @@ export const NEVER_REFUSED: readonly Impossible[] = [
     reason: "what it says is known also when the memory is gone",
   },
   {
+    members:
+      /^get (ControlReader|ControlWriter)\.prototype\.|^ControlReader\.prototype\.(next|message)$/,
+    reason: "what is not there is -1 or undefined",
+  },
+  { members: /^ControlWriter\.prototype\.clear$/, reason: "begins anew" },
+  {
+    members: /^get FilterProgram\.|^FilterProgram\.prototype\.toString$/,
+    reason: "a program is immutable, and all that it says is known",
+  },
+  {
+    members:
+      /^(get ReceivedDescriptor\.prototype\.descriptor|ReceivedDescriptor\.prototype(\.close|\[))/,
+    reason: "does nothing the second time, or says that it is closed",
+  },
+  {
+    members:
+      /^get \w*Socket\.prototype\.(closed|queueErrors|errorQueue|offload|zeroCopy|memberships)$/,
+    reason: "known also when it is closed",
+  },
+  {
     members: /^(DatagramBatch|NativeBuffer)\.prototype(\.free|\[Symbol\.dispose\])$/,
     reason: "does nothing the second time",
   },
@@ -67,11 +87,48 @@ export const NEVER_REFUSED: readonly Impossible[] = [
     reason: "false and -1 when closed",
   },
   {
-    members: /^\w*Socket\.prototype(\.close|\.ref|\.unref|\[)/,
+    members: /^\w*(Socket|UnixListener)\.prototype(\.close|\.ref|\.unref|\.toString|\[)/,
     reason: "does nothing the second time, or says that it is closed",
   },
   {
-    members: /^new (System|Timeout|Closed)Error$/,
+    members: /^StreamSocket\.prototype\.(reset|takeUndelivered)$/,
+    reason: "does nothing the second time",
+  },
+  {
+    members: /^get StreamSocket\.prototype\.(readable|writable)$/,
+    reason: "of a closed socket they are streams that fail",
+  },
+  {
+    members: /^get \w*Listener\.prototype\.(dropped|unlinkOnClose)$/,
+    reason: "known also when it is closed",
+  },
+  {
+    members: /^get Socket(Reader|Writer)\.prototype\./,
+    reason: "known also when the socket is closed",
+  },
+  {
+    members: /^Socket(Reader\.prototype\.(lines|chunks)|Writer\.prototype\.discard)$/,
+    reason: "reads nothing yet, or drops what there is",
+  },
+  {
+    members: /^lines\.return$|^Connections\.prototype(\.return|\[)|^QueuedErrors\./,
+    reason: "does nothing the second time, or gives itself",
+  },
+  {
+    members: /^get (Prefix|AddressList)\.prototype\./,
+    reason: "what it says is known",
+  },
+  {
+    members: /^(Prefix\.prototype(\.(equals|toString|toJSON)|\[)|AddressList\.prototype\.toJSON$)/,
+    reason: "the same, in another form; anything can be compared",
+  },
+  { members: /^get ResolutionError\.prototype\./, reason: "what its code means" },
+  {
+    members: /^(openSockets|socketCounters|services|protocols)$/,
+    reason: "a list of what there is, which may be none, or counts",
+  },
+  {
+    members: /^new (System|Timeout|Closed|Resolution)Error$/,
     reason: "an error is made of what it is given",
   },
   {
@@ -86,6 +143,31 @@ export const NEVER_REFUSED: readonly Impossible[] = [
   { members: /^capabilities$/, reason: "found once, and then remembered" },
 ];
 
+const SELDOM: readonly string[] = [
+  "(SocketReader.prototype.(try|read|peek|linesSync|configure|takeBuffered)|lines.next)",
+  "SocketWriter.prototype.(configure|end$|flush$|writeLine|writeText)",
+  "Connections.prototype.next",
+  "(hostBy|fullHostName|protocolBy|serviceByName|reverse|resolve|setHostName|memberships)",
+  "(ipAddresses|interfaceNames|new (NetworkInterface|AddressList|Message|ConnectError))",
+  "StreamSocket.prototype.(spliceTo|receiveExactly|receiveUrgent|trySendUrgent|reader|writer|lines)",
+  "StreamSocket.prototype.resetOnClose",
+  "TcpSocket.connect",
+  "Socket.prototype.(setRawOption|receiveMessage$|receiveFrom$|sendMessage$|receive$|receiveBytes)",
+  "(set )?Socket.prototype.(receiveError|tryReceiveError|queueErrors|transmitTimestamps)",
+  "(get )?Socket.prototype.(acceptSync|tryReceiveFrom|detach|detachFilter|remoteAddress)",
+  "(set )?(Listener|UnixListener).prototype.(acceptSync|connections|detach|unlinkOnClose)",
+  "(UnixSeqpacketSocket.(open|prototype.duplicate)|UnixSocket.open|UnixAddress.abstract)",
+  "Inet6Address.prototype.resolveScope",
+  "set Message.prototype.(vectors|address)",
+  "ControlWriter.prototype.add(Credentials|Descriptors|PacketInfo)?$",
+  "DatagramBatch.prototype.(set|reply|control|segmentBytes|destination)",
+  "UdpSocket.prototype.(trySendSegments|unblockSource|sourceFilter|setSourceFilter|leave)",
+  "\\w+.prototype.(receiveDescriptors|sendDescriptors|attachReusePort)",
+];
+
+/** What ends seldom in one of its ways, and is called more often. */
+export const RARELY: RegExp = new RegExp(`^(${SELDOM.join("|")})`);
+
 /** The reason why a way does not exist for a member; undefined where it does. */
 export function reasonOf(key: string, impossible: readonly Impossible[]): string | undefined {
   return impossible.find(({ members }) => members.test(key))?.reason;
@@ -95,10 +177,11 @@ export function reasonOf(key: string, impossible: readonly Impossible[]): string
  * Where the engine's own errors may come out of a call: what the package does with the argument is
  * to convert it to text, and the conversion is the argument's.
  */
-export const CONVERTS: RegExp = /^new (System|Timeout|Closed)Error$/;
+export const CONVERTS: RegExp = /^new (System|Timeout|Closed|Connect|Resolution)Error$/;
 
 /**
  * Where an option may be read more than once, because each reading is checked where it is used: the
  * parts of an address, and what an error is made of.
  */
-export const READS_AGAIN: RegExp = /^(addressFrom|new (System|Timeout|Closed)Error)$/;
+export const READS_AGAIN: RegExp =
+  /^(addressFrom|new (System|Timeout|Closed|Connect|Resolution)Error)$/;

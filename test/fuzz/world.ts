@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -12,15 +12,25 @@ import {
   type Batches,
   type BatchSubscription,
   DatagramBatch,
+  IpOption,
+  Listener,
   Message,
   type MessageOptions,
   NativeBuffer,
   parseAddress,
+  ReceivedDescriptor,
+  type ReceivedDescriptors,
   Socket,
+  StreamSocket,
   SystemError,
+  TcpListener,
+  TcpSocket,
   UdpSocket,
   UnixAddress,
   UnixDatagramSocket,
+  UnixListener,
+  UnixSeqpacketSocket,
+  UnixSocket,
 } from "bun-sockets";
 import { cmsghdr } from "bun-sockets/structs";
 import {
@@ -29,7 +39,10 @@ import {
   AF_UNIX,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
+  MSG_OOB,
   SCM_RIGHTS,
+  SHUT_RDWR,
+  SHUT_WR,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
@@ -44,7 +57,13 @@ import { Failure } from "./failure.ts";
 import { guardCount, real, releaseGuards } from "./kernel.ts";
 
 /** A socket of any class. */
-export type AnySocket = Socket | UdpSocket | UnixDatagramSocket;
+export type AnySocket = Socket;
+
+/** What reads or writes for a socket, or steps through what comes to it. */
+export interface Owned {
+  readonly owner: AnySocket;
+  readonly object: object;
+}
 
 /** A batch, and where its slots are. */
 export interface BatchRecord {
@@ -78,14 +97,12 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 const SOCKETS_MAX = 24;
 const BATCHES_MAX = 5;
 const MESSAGES_MAX = 10;
+const OWNED_MAX = 12;
 const SUBSCRIPTIONS_MAX = 4;
 const ITERATORS_MAX = 4;
 const LENT_MAX = 8;
 // More than a queue of a Unix socket takes.
 const CLOG_MAX = 2000;
-// Linux 6.5, in no header of ours: a control message that brings a descriptor too.
-const SCM_PIDFD = 4;
-
 const FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK;
 const helpers = {
   ipv4: real.socket(AF_INET, SOCK_DGRAM | FLAGS, 0),
@@ -131,6 +148,8 @@ export class World {
   readonly messages: Message[] = [];
   /** The slots that the views of a message lie in. */
   readonly vectors = new Map<object, Slot[]>();
+  /** Descriptors that have come over sockets. */
+  readonly received: ReceivedDescriptor[] = [];
   /** Descriptors that are the harness's own to close. */
   readonly fds = new Set<number>();
   /** Calls that wait. */
@@ -139,6 +158,8 @@ export class World {
   readonly subscriptions: Subscribed[] = [];
   /** Batches of iterators and handlers, which belong to those. */
   readonly lent: DatagramBatch[] = [];
+  /** Readers, writers, web streams, and iterators of connections and lines. */
+  readonly owned: Owned[] = [];
   /** What opens the gates that handlers wait at. */
   readonly gates: (() => void)[] = [];
   /** What handlers were told of as errors. */
@@ -226,6 +247,48 @@ export class World {
       this.iterators.shift()?.batches.return();
   }
 
+  /** Remembers what a socket has given; the oldest is forgotten when there are many. */
+  own(object: object, owner: AnySocket): void {
+    if (this.owned.some((other) => other.object === object)) return;
+    if (this.owned.push({ owner, object }) > OWNED_MAX) endIterator(this.owned.shift()?.object);
+  }
+
+  /** Those that are of a kind. */
+  ownedBy(isWanted: (object: object) => boolean): Owned[] {
+    return this.owned.filter(({ object }) => isWanted(object));
+  }
+
+  /** Closes what a connected socket receives from. */
+  end(socket: AnySocket): void {
+    const peer = this.peers.get(socket);
+    if (peer && isOpen(peer)) real.shutdown(peer.descriptor, SHUT_WR);
+  }
+
+  /** Lets these bytes arrive at a connected socket. */
+  give(socket: AnySocket, bytes: Uint8Array): void {
+    const peer = this.peers.get(socket);
+    if (peer && isOpen(peer))
+      real.send(peer.descriptor, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+  }
+
+  /** Has a socket neither receive nor listen any more. */
+  shut(socket: AnySocket): void {
+    real.shutdown(socket.descriptor, SHUT_RDWR);
+  }
+
+  /** Lets an urgent byte arrive. */
+  urge(socket: AnySocket): void {
+    const peer = this.peers.get(socket);
+    const flags = MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL;
+    if (peer && isOpen(peer)) real.send(peer.descriptor, Uint8Array.of(7), 1, flags);
+  }
+
+  /** Ends what connects: the sockets of such calls are nobody's yet. */
+  interrupt(before: readonly string[]): void {
+    for (const fd of readdirSync("/proc/self/fd"))
+      if (!before.includes(fd)) real.shutdown(Number(fd), SHUT_RDWR);
+  }
+
   /** Fills what a socket can send to, so that the next send finds no room. */
   clog(socket: AnySocket): void {
     if (!isOpen(socket) || socket.family !== "unix" || !socket.connected) return;
@@ -262,6 +325,9 @@ export class World {
     );
     const full = this.sockets.filter(isOpen).length >= SOCKETS_MAX;
     if (has.length > 0 && (full || choices.chance(70))) return choices.pick(has);
+    // Nobody has a Listener that is neither of the two.
+    if (className === "Listener")
+      return this.socket(choices, choices.pick(["TcpListener", "UnixListener"]), isWanted);
     const ofClass = RECIPES.filter((recipe) => recipe.className === className);
     const wanted = ofClass.filter((recipe) => isWanted(recipe));
     return this.add(choices.pick(wanted.length > 0 ? wanted : ofClass).make(this));
@@ -313,6 +379,51 @@ export class World {
     return false;
   }
 
+  /** A batch whose slots have room for control messages. */
+  controlBatch(choices: Choices): BatchRecord {
+    const has = this.batches.filter(({ batch }) => !batch.freed && batch.controlBytes >= 64);
+    if (has.length > 0 && choices.chance(75)) return choices.pick(has);
+    return this.addBatch(new DatagramBatch({ capacity: 4, slotBytes: 100, controlBytes: 128 }));
+  }
+
+  /** Lets a batch have a datagram of which the kernel tells where it was sent to. */
+  inform(batch: DatagramBatch): void {
+    using socket = UdpSocket.bind(LOOPBACK.ipv4);
+    socket.setOption(IpOption.receivePacketInfo, true);
+    const name = addressBytes(socket.localAddress);
+    real.sendto(helpers.ipv4, name, name.length, MSG_DONTWAIT, name, name.length);
+    quietly(() => socket.tryReceiveBatch(batch));
+  }
+
+  /** A descriptor to send along. */
+  readonly passable: number = passed;
+
+  /** Has the peer of a Unix socket get a descriptor. */
+  giveDescriptor(peer: AnySocket): void {
+    if (!("trySendDescriptors" in peer)) return;
+    quietly(() => (peer as UnixSocket).trySendDescriptors(Uint8Array.of(1), [passed]));
+  }
+
+  /** A socket that shares its port. */
+  sharing(choices: Choices): AnySocket {
+    return this.add(
+      choices.chance(50)
+        ? UdpSocket.bind(LOOPBACK.ipv4, { reusePort: true })
+        : UdpSocket.bind(LOOPBACK.ipv6, { reusePort: true }),
+    );
+  }
+
+  /** Has what a socket sends refused, and its queue of errors tell. */
+  refuse(socket: AnySocket): void {
+    if (!isOpen(socket) || socket.family === "unix" || socket.type !== "datagram") return;
+    const { family, descriptor } = socket;
+    quietly(() => {
+      socket.queueErrors = true;
+    });
+    const name = bytesOfText(family === "ipv4" ? "127.0.0.1:1" : "[::1]:1");
+    real.sendto(descriptor, name, name.length, MSG_DONTWAIT, name, name.length);
+  }
+
   buffer(choices: Choices): NativeBuffer {
     const has = this.buffers.filter((buffer) => !buffer.freed);
     if (has.length > 0 && (has.length >= BATCHES_MAX || choices.chance(75)))
@@ -323,9 +434,12 @@ export class World {
   }
 
   /** Lets something arrive at a socket, where that is possible. */
-  feed(choices: Choices, socket: AnySocket): void {
+  feed(choices: Choices, socket: AnySocket, textPercent = 50): void {
     const { family, type, state } = kindOf(socket);
-    const bytes = new Uint8Array(choices.pick([1, 3, 20, 100, 2000])).fill(1 + choices.below(100));
+    const isText = type === "stream" && choices.chance(textPercent);
+    const bytes = isText
+      ? Buffer.from(choices.pick(TEXTS))
+      : new Uint8Array(choices.pick([1, 3, 20, 100, 2000])).fill(1 + choices.below(100));
     const flags = MSG_DONTWAIT | MSG_NOSIGNAL;
     const peer = this.peers.get(socket);
     if (peer && isOpen(peer)) {
@@ -337,7 +451,9 @@ export class World {
     if (state === "listening") {
       const domain = family === "unix" ? AF_UNIX : family === "ipv4" ? AF_INET : AF_INET6;
       const fd = real.socket(domain, (type === "stream" ? SOCK_STREAM : SOCK_SEQPACKET) | FLAGS, 0);
-      real.connect(fd, name, name.length);
+      if (fd < 0) return;
+      if (real.connect(fd, name, name.length) === 0 || type === "stream")
+        real.send(fd, bytes, bytes.length, flags);
       this.fds.add(fd);
     } else if (type === "datagram" && family in helpers) {
       const helper = helpers[family as keyof typeof helpers];
@@ -353,31 +469,21 @@ export class World {
       if (Object.getPrototypeOf(result) === DatagramBatch.prototype) this.addBatch(result);
     } else if (result instanceof NativeBuffer) this.buffers.push(result);
     else if (result instanceof Message) this.messages.push(result);
-    else if (Array.isArray(result)) for (const item of result) this.harvest(item);
-    else if (isStep(result)) this.lend(result.value);
+    else if (result instanceof ReceivedDescriptor) {
+      if (Object.getPrototypeOf(result) === ReceivedDescriptor.prototype)
+        this.received.push(result);
+    } else if (bringsDescriptors(result)) {
+      for (const item of [...result.descriptors, result.processDescriptor]) this.harvest(item);
+    } else if (Array.isArray(result)) for (const item of result) this.harvest(item);
+    else if (isStep(result)) {
+      if (result.value instanceof DatagramBatch) this.lend(result.value);
+      else this.harvest(result.value);
+    }
   }
 
-  /** Closes the descriptors that came with a message: they are the caller's. */
-  closeReceived(message: Message): void {
-    const { control, controlLength } = message;
-    if (control.length === 0) return;
-    const view = new DataView(control.buffer, control.byteOffset, control.byteLength);
-    const data = cmsghdr.size;
-    for (let at = 0; at + data <= Math.min(controlLength, view.byteLength); ) {
-      const length = cmsghdr.cmsg_len.get(view, at);
-      if (length < data) break;
-      const type = cmsghdr.cmsg_type.get(view, at);
-      const bringsDescriptors =
-        cmsghdr.cmsg_level.get(view, at) === SOL_SOCKET &&
-        (type === SCM_RIGHTS || type === SCM_PIDFD);
-      const end = Math.min(at + length, view.byteLength);
-      for (let fd = at + data; bringsDescriptors && fd + 4 <= end; fd += 4) {
-        const number = view.getInt32(fd, true);
-        if (number >= 0) real.close(number);
-        view.setInt32(fd, -1, true);
-      }
-      at += Math.ceil(length / 8) * 8;
-    }
+  /** Keeps the descriptors that came with a message. */
+  keepReceived({ descriptors, processDescriptor }: Message): void {
+    for (const item of [...descriptors, processDescriptor]) this.harvest(item);
   }
 
   /** Throws when a call has written between the slots of a batch, or made one too long. */
@@ -420,9 +526,11 @@ export class World {
   close(): void {
     this.closeSockets();
     for (const { batches } of this.iterators) batches.return();
+    for (const { object } of this.owned) endIterator(object);
     for (const open of this.gates) open();
     for (const { batch } of this.batches) batch.free();
     for (const buffer of this.buffers) buffer.free();
+    for (const one of this.received) Reflect.apply(ReceivedDescriptor.prototype.close, one, []);
     const gone = [...this.fds].filter((fd) => real.close(fd) !== 0);
     for (const file of readdirSync(folder)) rmSync(join(folder, file));
     releaseGuards(this.#guards);
@@ -437,9 +545,33 @@ function eachGap(record: BatchRecord, work: (start: number, end: number) => void
   for (let i = 0; i < capacity; i++) work(i * stride + slotBytes, (i + 1) * stride);
 }
 
-// What an iterator of batches gives.
-function isStep(result: unknown): result is { readonly value: DatagramBatch } {
-  return result instanceof Object && "value" in result && result.value instanceof DatagramBatch;
+function quietly(work: () => unknown): void {
+  try {
+    work();
+  } catch {
+    // The socket says what it thinks of that.
+  }
+}
+
+// What a receive of descriptors gives.
+function bringsDescriptors(result: unknown): result is ReceivedDescriptors {
+  return result instanceof Object && "descriptors" in result && "close" in result;
+}
+
+// What an iterator of batches or of connections gives.
+function isStep(result: unknown): result is { readonly value: DatagramBatch | Socket } {
+  if (!(result instanceof Object && "value" in result)) return false;
+  return result.value instanceof DatagramBatch || result.value instanceof Socket;
+}
+
+/** Whether it steps through connections, lines or chunks. */
+export function isIterator(object: object): object is AsyncIterator<unknown> {
+  return "next" in object && "return" in object;
+}
+
+// One of a listener has a descriptor of its own.
+function endIterator(object: object | undefined): void {
+  if (object && isIterator(object)) object.return?.();
 }
 
 /** What a socket is. */
@@ -457,7 +589,8 @@ export function markListening(socket: AnySocket): void {
 export function kindOf(socket: AnySocket): Kind {
   const family = `${socket.family}`;
   const type = `${socket.type}`;
-  if (listening.has(socket)) return { family, type, state: "listening" };
+  if (listening.has(socket) || socket instanceof Listener)
+    return { family, type, state: "listening" };
   if (socket.connected) return { family, type, state: "connected" };
   return { family, type, state: isNamed(socket) ? "open" : "new" };
 }
@@ -474,10 +607,7 @@ export function isOpen(socket: AnySocket): boolean {
 
 /** The name of the class that a socket is of: no subclass, no Proxy. */
 export function classOf(socket: object): string | undefined {
-  const prototype = Object.getPrototypeOf(socket);
-  if (prototype === UdpSocket.prototype) return "UdpSocket";
-  if (prototype === UnixDatagramSocket.prototype) return "UnixDatagramSocket";
-  return prototype === Socket.prototype ? "Socket" : undefined;
+  return CLASS_NAMES.get(Object.getPrototypeOf(socket));
 }
 
 /** Control messages that bring the peer a descriptor. */
@@ -500,6 +630,34 @@ export function openForeign(domain: number, type: number): number {
 export function bytesOfText(text: string): Uint8Array {
   return addressBytes(parseAddress(text));
 }
+
+/** What comes to a reader: lines, and packets with their lengths. */
+const TEXTS = [
+  "one\ntwo\nthree\n",
+  "one\r\ntwo\r\n\r\nthree",
+  "a line\rand\r\nmore",
+  "\n",
+  "\0\0\0\x03abc\0\0\0\0",
+  "\x02ab\0\x05hello",
+  "key=value;key=value;",
+];
+
+const CLASS_NAMES: ReadonlyMap<object, string> = new Map<object, string>(
+  Object.entries({
+    Socket,
+    UdpSocket,
+    UnixDatagramSocket,
+    StreamSocket,
+    TcpSocket,
+    TcpListener,
+    UnixSocket,
+    UnixListener,
+    UnixSeqpacketSocket,
+  }).map(([name, type]) => [type.prototype, name]),
+);
+
+let paths = 0;
+const ownPath = () => `unix:${join(folder, `listener-${paths++}`)}`;
 
 const KNOWN: readonly Recipe[] = [
   ...IP.flatMap((family): Recipe[] => {
@@ -550,6 +708,59 @@ const KNOWN: readonly Recipe[] = [
         make: (world) =>
           world.pair(isPlain ? Socket.pair({ type: "datagram" }) : UnixDatagramSocket.pair()),
       },
+    ];
+  }),
+  ...IP.flatMap((family): Recipe[] => {
+    const tcp = { className: "TcpSocket", family, type: "stream" } as const;
+    const stream = { ...tcp, className: "StreamSocket" };
+    const listen = () => TcpListener.listen(LOOPBACK[family]);
+    return [
+      { ...tcp, state: "new", make: () => TcpSocket.open(family) },
+      {
+        ...tcp,
+        state: "connected",
+        make: (world) =>
+          family === "ipv4" ? world.pair(TcpSocket.pair()) : adopted(world, TcpSocket),
+      },
+      { ...tcp, className: "TcpListener", state: "listening", make: listen },
+      {
+        ...stream,
+        state: "new",
+        make: () =>
+          StreamSocket.adopt(openForeign(family === "ipv4" ? AF_INET : AF_INET6, SOCK_STREAM), {
+            own: true,
+          }),
+      },
+      { ...stream, state: "connected", make: (world) => adopted(world, StreamSocket, family) },
+    ];
+  }),
+  {
+    className: "StreamSocket",
+    family: "unix",
+    type: "stream",
+    state: "connected",
+    make: (world) => world.pair(StreamSocket.pair()),
+  },
+  ...UNIX_RECORDS.flatMap((type): Recipe[] => {
+    const isStream = type === "stream";
+    const className = isStream ? "UnixSocket" : "UnixSeqpacketSocket";
+    const kind = { className, family: "unix", type } as const;
+    const listen = (address: string) =>
+      isStream ? UnixListener.listen(address) : UnixListener.listen(address, { type: "seqpacket" });
+    const listening = { ...kind, className: "UnixListener", state: "listening" } as const;
+    return [
+      {
+        ...kind,
+        state: "new",
+        make: () => (isStream ? UnixSocket.open() : UnixSeqpacketSocket.open()),
+      },
+      {
+        ...kind,
+        state: "connected",
+        make: (world) => world.pair<Socket>((isStream ? UnixSocket : UnixSeqpacketSocket).pair()),
+      },
+      { ...listening, make: () => listen("unix:") },
+      { ...listening, make: () => listen(ownPath()) },
     ];
   }),
   {
@@ -619,3 +830,35 @@ function tcpPair(world: World, family: "ipv4" | "ipv6"): Socket {
   world.peers.set(left, right).set(right, left);
   return left;
 }
+
+// The two ends of a connection, as another class.
+function adopted(
+  world: World,
+  type: { adopt(fd: number, options: { own: boolean }): Socket },
+  family: "ipv4" | "ipv6" = "ipv6",
+): Socket {
+  const left = tcpPair(world, family);
+  const right = world.peers.get(left) as Socket;
+  world.sockets.splice(world.sockets.indexOf(right), 1);
+  return world.pair([
+    type.adopt(left.detach(), { own: true }),
+    type.adopt(right.detach(), { own: true }),
+  ]);
+}
+
+/** Opens a socket that listens and that nobody owns. */
+export function openForeignListener(domain: number, type: number): number {
+  const fd = openForeign(domain, type);
+  // Without a name Unix sockets get one of the kernel's choice.
+  if (domain === AF_UNIX) real.bind(fd, Uint8Array.of(AF_UNIX, 0), 2);
+  real.listen(fd, 8);
+  return fd;
+}
+
+/** The folder of a sequence's files, and the path of a file in it that can be sent. */
+export const sendable: string = join(mkdtempSync(join(tmpdir(), "bun-sockets-fuzz-file-")), "file");
+writeFileSync(sendable, "what is in a file\n".repeat(1000));
+process.on("exit", () => rmSync(join(sendable, ".."), { recursive: true, force: true }));
+
+/** A descriptor of that file. */
+export const sendableFd: number = openSync(sendable, "r");

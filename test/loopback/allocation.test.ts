@@ -32,6 +32,37 @@ const loops = {
         for (let i = 0; i < 64; i++) touched += returned.sender(i) + returned.length(i);
       }
     }`,
+  metadata: `
+    let touched = 0;
+    const here = new Inet4Address("127.0.0.1", 0);
+    server.setOption(IpOption.receivePacketInfo, true);
+    server.setOption(IpOption.receiveTtl, true);
+    server.setOption(IpOption.receiveTos, true);
+    server.setOption(SocketOption.timestampNs, true);
+    server.setOption(SocketOption.receiveQueueOverflow, true);
+    function run(count) {
+      for (let received = 0; received < count; received += 64) {
+        for (let i = 0; i < 64; i++) outgoing.setEcn(i, i & 3);
+        client.trySendBatch(outgoing);
+        const arrived = server.tryReceiveBatch(incoming);
+        for (let i = 0; i < arrived; i++) {
+          touched += incoming.ttl(i) + incoming.trafficClass(i) + incoming.ecn(i);
+          touched += incoming.interfaceIndex(i) + incoming.dropped(i) + incoming.mark(i);
+          touched += incoming.timestampSeconds(i) + incoming.timestampNanoseconds(i);
+          touched += incoming.segmentBytes(i) + (incoming.destination(i) !== undefined ? 1 : 0);
+          if (incoming.ecn(i) !== (i & 3)) throw new Error("it was not told");
+        }
+        incoming.reply();
+        for (let i = 0; i < arrived; i++) {
+          incoming.setTtl(i, 1 + i);
+          incoming.setTrafficClass(i, i);
+          incoming.setSegmentBytes(i, 100);
+          if (i & 1) incoming.setSource(i, here);
+        }
+        if (server.trySendBatch(incoming) !== 64) throw new Error("not all came and went back");
+        if (client.tryReceiveBatch(returned) !== 64) throw new Error("not all came back");
+      }
+    }`,
   single: `
     let touched = 0;
     function run(count) {
@@ -92,7 +123,7 @@ const loops = {
 function makeScript(loop: keyof typeof loops): string {
   return `
     import { heapStats } from "bun:jsc";
-    import { DatagramBatch, UdpSocket } from "bun-sockets";
+    import { DatagramBatch, Inet4Address, IpOption, SocketOption, UdpSocket } from "bun-sockets";
     const server = UdpSocket.bind("127.0.0.1:0");
     const client = UdpSocket.open("ipv4");
     const stranger = UdpSocket.open("ipv4");
@@ -136,7 +167,7 @@ async function measure(
   return JSON.parse(output);
 }
 
-const measured = ["batch", "single", "single to an address", "handler"] as const;
+const measured = ["batch", "metadata", "single", "single to an address", "handler"] as const;
 test.each(measured)(
   "the path (%s) allocates nothing per datagram",
   async (loop) => {

@@ -51,6 +51,7 @@ function run(
 
 function runChild(command: readonly string[], script: string): unknown {
   const child = Bun.spawnSync([...command, process.execPath, "-e", script], {
+    env: { ...process.env, BUN_SOCKETS_LEAKS: "" },
     timeout: TIMEOUT_MS,
   });
   expect({ exitCode: child.exitCode, errors: child.stderr.toString() }).toEqual({

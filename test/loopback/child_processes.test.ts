@@ -239,6 +239,29 @@ c.sendall(b"from " + str(peer[1]).encode() + b": " + c.recv(100).upper())
     30_000,
   );
 
+  test("Bun, which adopts the listener, as the README says", async () => {
+    using listener = TcpListener.listen("127.0.0.1:0");
+    const source = `
+      const { TcpListener } = await import(${INDEX});
+      using listener = TcpListener.adopt(3);
+      using served = await listener.accept();
+      for await (const line of served.lines()) await served.sendAll(line.toUpperCase());
+    `;
+    const command = [process.execPath, "-e", source];
+    const child = Bun.spawn(command, {
+      stdio: ["ignore", "inherit", "inherit", listener.descriptor],
+    });
+    using _ = ending(child);
+    const { localAddress } = listener;
+    // Connected here, and accepted there.
+    using client = await TcpSocket.connect(localAddress, { timeoutMs });
+    listener.close();
+    await client.sendAll("hello\n");
+    client.shutdown("write");
+    expect(await client.reader().readText({ timeoutMs })).toBe("HELLO");
+    expect(await child.exited).toBe(0);
+  });
+
   withPython(
     "python3, started by node:child_process",
     async () => {

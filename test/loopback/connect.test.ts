@@ -272,14 +272,33 @@ describe("race()", () => {
     expect(error).toMatchObject({
       ...NAME,
       name: "ConnectError",
-      code: "ENETUNREACH",
-      errno: -101,
+      code: "ECONNREFUSED",
+      errno: -111,
       syscall: "connect",
       message:
         "Cannot connect to several.example:http: 192.0.2.1:80 ENETUNREACH, " +
         "192.0.2.2:80 ECONNREFUSED, 192.0.2.3:80 EHOSTUNREACH",
     });
     expect(begun.every(({ isClosed }) => isClosed)).toBe(true);
+  });
+
+  test("says how long an attempt, or all of them, were waited for, and for what", async () => {
+    const one = puppetRace(2, { staggerMs: NEVER_MS, attemptTimeoutMs: 40 });
+    one.begun[0]?.failed(new TimeoutError("connect", { timeoutMs: 39.9 }));
+    await until(() => one.begun.length === 2, "the second has begun");
+    one.begun[1]?.failed(refused());
+    const { errors, code } = (await reasonOf(one.winner)) as ConnectError;
+    expect(errors[0]?.message).toBe("connect ETIMEDOUT 192.0.2.1:80: timed out after 40 ms");
+    expect(code).toBe("ECONNREFUSED");
+
+    const all = puppetRace(2, { timeoutMs: 500, deadline: deadlineAfter(500) });
+    all.begun[0]?.failed(new TimeoutError("connect", { timeoutMs: 499.9 }));
+    const late = await reasonOf(all.winner);
+    expect(late).toBeInstanceOf(TimeoutError);
+    expect(late).toMatchObject({ ...NAME, timeoutMs: 500, cause: { code: "ETIMEDOUT" } });
+    expect((late as Error).message).toBe(
+      "connect ETIMEDOUT several.example:http: timed out after 500 ms",
+    );
   });
 
   test("of one address without a name it tells the error itself", async () => {

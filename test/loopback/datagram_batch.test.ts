@@ -1663,3 +1663,32 @@ function randomNumbers(seed: number): (limit: number) => number {
     return ((t ^ (t >>> 14)) >>> 0) % limit;
   };
 }
+
+describe("the first slot to send", () => {
+  test.each(["127.0.0.1:0", "[::1]:0"])("is refused at once where it is none, from %s", (local) => {
+    using receiver = UdpSocket.bind(local);
+    using socket = UdpSocket.open(local);
+    socket.connectSync(receiver.localAddress);
+    // Others may have it from now on: the peer is asked for.
+    expect(socket.descriptor).toBeGreaterThan(0);
+    const batch = new DatagramBatch({ capacity: 2, slotBytes: 10, controlBytes: 64 });
+    batch.count = 1;
+    for (const first of [
+      -1,
+      2,
+      0.5,
+      Number.NaN,
+      -(2 ** 31),
+      -(2 ** 53),
+      Number.NEGATIVE_INFINITY,
+    ]) {
+      const error = new RangeError(
+        `Cannot use ${first} as the first slot to send: expected 0 to 1`,
+      );
+      expect(() => socket.trySendBatch(batch, first)).toThrow(error);
+      expect(() => socket.sendBatchSync(batch, first, { timeoutMs: 0 })).toThrow(error);
+      expect(socket.sendBatch(batch, first)).rejects.toThrow(error);
+    }
+    batch.free();
+  });
+});

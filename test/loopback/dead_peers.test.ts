@@ -611,7 +611,12 @@ describe("a peer's error", () => {
 /** Runs a program in a process of its own, which a throw or a report would end. */
 async function expectRuns(ringer: string, script: string, says: unknown): Promise<void> {
   const child = Bun.spawn([process.execPath, "-e", script], {
-    env: { ...process.env, BUN_SOCKETS_RINGER: ringer, BUN_SOCKETS_DOORBELL: "" },
+    env: {
+      ...process.env,
+      BUN_SOCKETS_RINGER: ringer,
+      BUN_SOCKETS_DOORBELL: "",
+      BUN_SOCKETS_LEAKS: "",
+    },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: CHILD_MS_MAX,
     killSignal: "SIGKILL",

@@ -565,6 +565,7 @@ async function run(
 ): Promise<Ended> {
   const child = Bun.spawn([...prefix, process.execPath, PROGRAM, mode, ...values], {
     cwd: ROOT,
+    env: { ...process.env, BUN_SOCKETS_LEAKS: "" },
     stderr: "pipe",
     timeout: CHILD_MS_MAX,
     killSignal: "SIGKILL",

@@ -1043,7 +1043,7 @@ describe("small vectors stay where C is told that they are", () => {
   `;
   const run = (script: string, env: Record<string, string> = {}) => {
     const child = Bun.spawnSync([process.execPath, "-e", script], {
-      env: { ...process.env, ...env },
+      env: { ...process.env, BUN_SOCKETS_LEAKS: "", ...env },
       timeout: 120_000,
     });
     return [child.exitCode, child.stderr.toString(), child.stdout.toString()];

@@ -785,7 +785,7 @@ describe("poll()", () => {
         poll(sockets).then(() => console.log("answered"));
         console.log("waits");`,
       ],
-      { timeout: CHILD_MS_MAX },
+      { timeout: CHILD_MS_MAX, env: { ...process.env, BUN_SOCKETS_LEAKS: "" } },
     );
     expect(`${child.stdout}${child.stderr}`).toBe("waits\n");
     expect(child.exitCode).toBe(0);

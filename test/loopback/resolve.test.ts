@@ -1,7 +1,11 @@
 /** Names as far as no resolver is needed. Those that need one are in test/privileged/resolve.test.ts. */
 import { describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import {
+  fullHostName,
+  fullHostNameSync,
   Inet6Address,
+  parseAddress,
   ResolutionError,
   type ResolvedAddress,
   type ResolveOptions,
@@ -11,10 +15,22 @@ import {
   reverseSync,
   TimeoutError,
 } from "bun-sockets";
-import { EAI_FAIL, EAI_SYSTEM, EMFILE } from "bun-sockets/sys";
+import {
+  EAGAIN,
+  EAI_FAIL,
+  EAI_SYSTEM,
+  EINTR,
+  EMFILE,
+  ENOMEM,
+  NI_NUMERICHOST,
+  NI_NUMERICSERV,
+} from "bun-sockets/sys";
+import { addressBytes } from "../../lib/address.ts";
+import { lookUp, lookUpSync, type Question } from "../../lib/internal/lookup.ts";
 import { openDescriptors } from "../support/descriptors.ts";
 import { caught } from "../support/errors.ts";
 import { failWith, replaceEntry, replaceLibc } from "../support/faults.ts";
+import { reasonOf, startPoller, until } from "../support/waiting.ts";
 
 const LIBC = JSON.stringify(new URL("../../lib/ffi/libc.ts", import.meta.url).pathname);
 const INDEX = JSON.stringify(new URL("../../lib/index.ts", import.meta.url).pathname);
@@ -167,7 +183,12 @@ describe("resolve()", () => {
       ]);
     const error = await bothFail("name.invalid", 80, { timeoutMs: 0 });
     expect(error).toBeInstanceOf(TimeoutError);
-    expect(error).toMatchObject({ code: "ETIMEDOUT", syscall: "getaddrinfo" });
+    expect(error).toMatchObject({
+      code: "ETIMEDOUT",
+      syscall: "getaddrinfo",
+      host: "name.invalid",
+      message: "getaddrinfo ETIMEDOUT name.invalid:80: timed out after 0 ms",
+    });
   });
 
   test.each([
@@ -384,7 +405,10 @@ describe("a lookup on a thread that cannot be started", () => {
       const text = (error) => JSON.stringify(error).replace(/\\d+/g, "");
       console.log(JSON.stringify({ first, same: others.every((each) => text(each) === text(first)) }));
     `;
-    const child = Bun.spawnSync({ cmd: [process.execPath, "-e", script] });
+    const child = Bun.spawnSync({
+      cmd: [process.execPath, "-e", script],
+      env: { ...process.env, BUN_SOCKETS_LEAKS: "" },
+    });
     expect(child.stderr.toString()).toBe("");
     return JSON.parse(child.stdout.toString());
   }
@@ -444,3 +468,71 @@ describe("a lookup on a thread that cannot be started", () => {
     expect(openDescriptors()).toBe(before);
   });
 });
+
+describe("a lookup on a thread", () => {
+  // The text of an address, for which nobody is asked.
+  const numeric: Question<number> = {
+    call: "getnameinfo",
+    host: "127.0.0.1",
+    values: [
+      ...[addressBytes(parseAddress("127.0.0.1:80")), 16],
+      ...[new Uint8Array(64), 64, new Uint8Array(64), 64],
+      NI_NUMERICHOST | NI_NUMERICSERV,
+    ],
+    read: ({ result }) => result,
+  };
+  const never = Number.POSITIVE_INFINITY;
+
+  test("is answered when a signal interrupts the reading of its bell", async () => {
+    let isInterrupted = false;
+    using fault = replaceLibc("read", (original) => (...values) => {
+      isInterrupted = !isInterrupted;
+      return isInterrupted ? failWith(EINTR) : original(...values);
+    });
+    expect(lookUpSync(numeric, never)).toBe(0);
+    expect(await lookUp(numeric, never, undefined)).toBe(0);
+    expect(fault.calls).toBeGreaterThanOrEqual(4);
+  });
+
+  test("may have undefined for an answer", async () => {
+    const nothing = { ...numeric, read: () => undefined };
+    expect(lookUpSync(nothing, never)).toBe(undefined);
+    expect(await lookUp(nothing, never, undefined)).toBe(undefined);
+  });
+
+  test("that nobody waits for ends also when the kernel cannot say for a while whether it is done", async () => {
+    await startPoller();
+    let bell = -1;
+    using _bell = replaceLibc("eventfd", (original) => (...values) => {
+      bell = original(...values);
+      return bell;
+    });
+    // The first tries after it is done.
+    let failures = 3;
+    using _poll = replaceLibc("poll", (original) => (...values) => {
+      const ready = original(...values);
+      return ready > 0 && failures-- > 0 ? failWith(ENOMEM) : ready;
+    });
+    const controller = new AbortController();
+    {
+      // It has no answer while somebody waits.
+      using _read = replaceEntry("read", () => failWith(EAGAIN));
+      const answer = lookUp(numeric, never, controller.signal);
+      controller.abort("enough");
+      expect(await reasonOf(answer)).toBe("enough");
+    }
+    await until(() => !existsSync(`/proc/self/fd/${bell}`), "its bell is closed");
+    expect(failures).toBeLessThan(0);
+  });
+});
+
+test.each([null, 7, "5"])(
+  "fullHostName() and fullHostNameSync() refuse options of %p",
+  async (options) => {
+    const values = ["localhost", options] as unknown as [string, object];
+    const error = caught(() => fullHostNameSync(...values));
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error.message).toEndWith("as options: expected an object");
+    expect(await reasonOf(fullHostName(...values))).toEqual(error);
+  },
+);

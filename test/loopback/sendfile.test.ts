@@ -1,6 +1,6 @@
 /** Whole files and whole streams, moved by the kernel: sendFile() and spliceTo(). */
-import { afterAll, describe, expect, test } from "bun:test";
-import {
+import { afterAll, describe, expect, spyOn, test } from "bun:test";
+import fs, {
   closeSync,
   mkdtempSync,
   openSync,
@@ -15,7 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ClosedError, type StreamSocket, SystemError, TimeoutError, UnixSocket } from "bun-sockets";
-import { pipe2 } from "bun-sockets/sys";
+import { EINVAL, pipe2 } from "bun-sockets/sys";
 import { caught, systemErrorOf } from "../support/errors.ts";
 import { failWith, replaceEntry, replaceLibc } from "../support/faults.ts";
 import { randomPayload } from "../support/strangers.ts";
@@ -208,6 +208,42 @@ describe("sendFile()", () => {
     expect(pair.right.unreadBytes).toBe(3);
   });
 
+  test("closing the socket ends it, also while a pipe stays silent", async () => {
+    using pair = socketPair();
+    const fds = new Int32Array(new ArrayBuffer(8));
+    expect(pipe2(fds, 0)).toBe(0);
+    const [reader = -1, writer = -1] = fds;
+    const sending = errorOf(pair.left.sendFile(reader));
+    await new Promise(setImmediate);
+    pair.left.close();
+    const error = await sending;
+    expect(error).toBeInstanceOf(ClosedError);
+    expect(error.syscall).toBe("read");
+    closeSync(writer);
+    closeSync(reader);
+  });
+
+  test("a file stays open for a read that nobody waits for any more", async () => {
+    using pair = socketPair();
+    using _ = replaceEntry("sendfile", () => failWith(EINVAL));
+    const before = readdirSync("/proc/self/fd").length;
+    const reads: ((error: null, count: number) => void)[] = [];
+    const read = spyOn(fs, "read").mockImplementation(((...values: unknown[]) => {
+      reads.push(values.at(-1) as (typeof reads)[number]);
+    }) as never);
+    try {
+      expect(await errorOf(pair.left.sendFile(path, SHORT))).toBeInstanceOf(TimeoutError);
+      // Its number is nobody else's before the thread that reads is done with it.
+      expect(readdirSync("/proc/self/fd").length).toBe(before + 1);
+      expect(reads.length).toBe(1);
+      reads[0]?.(null, 0);
+      await new Promise(setImmediate);
+      expect(readdirSync("/proc/self/fd").length).toBe(before);
+    } finally {
+      read.mockRestore();
+    }
+  });
+
   test("tells of files that cannot be sent, and leaves nothing open", async () => {
     using pair = socketPair();
     const before = readdirSync("/proc/self/fd").length;
@@ -215,8 +251,13 @@ describe("sendFile()", () => {
     const error = await errorOf(pair.left.sendFile(missing));
     expect([error.code, error.syscall, error.path]).toEqual(["ENOENT", "open", missing]);
     expect(systemErrorOf(() => pair.left.sendFileSync(missing)).code).toBe("ENOENT");
-    expect(systemErrorOf(() => pair.left.sendFileSync(folder)).code).toBe("EISDIR");
-    expect((await errorOf(pair.left.sendFile(folder))).code).toBe("EISDIR");
+    for (const error of [
+      systemErrorOf(() => pair.left.sendFileSync(folder)),
+      await errorOf(pair.left.sendFile(folder)),
+    ]) {
+      expect([error.code, error.path]).toEqual(["EISDIR", folder]);
+      expect(error.message).toContain(`EISDIR ${folder}: `);
+    }
     // Not the socket: its descriptor is good.
     const bad = systemErrorOf(() => pair.left.sendFileSync(1_000_000));
     expect([bad.code, bad instanceof ClosedError]).toEqual(["EBADF", false]);
@@ -483,4 +524,122 @@ test("spliceTo() keeps its time while both ends always go on: what it moves come
   right.sendSync("x");
   expect(() => left.spliceToSync(right, { timeoutMs: 50 })).toThrow(TimeoutError);
   await expect(left.spliceTo(right, { timeoutMs: 50 })).rejects.toThrow(TimeoutError);
+});
+
+describe("idleMs", () => {
+  const IDLE_MS = 50;
+  const idle = { idleMs: IDLE_MS };
+
+  /** Takes a byte as often as is allowed, for three times as long as nothing may come. */
+  async function takeSlowly(taker: StreamSocket, giver: StreamSocket): Promise<number> {
+    const started = performance.now();
+    let bytes = 0;
+    while (performance.now() - started < 3 * IDLE_MS) {
+      bytes += (await taker.receiveBytes(MEBIBYTE, LONG)).length;
+      // Room was made, and what moves is asked for it before the time is looked at again.
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    expect(giver.closed).toBe(false);
+    return bytes;
+  }
+
+  test("ends a sendFile() whose peer takes nothing, and tells how much it took before", async () => {
+    for (const isSync of [false, true]) {
+      using pair = socketPair();
+      const error = isSync
+        ? systemErrorOf(() => pair.left.sendFileSync(path, idle))
+        : await errorOf(pair.left.sendFile(path, { ...idle, ...LONG }));
+      expect(error).toBeInstanceOf(TimeoutError);
+      expect(error.message).toEndWith(`ETIMEDOUT: no byte was moved for ${IDLE_MS} ms`);
+      expect(error).toMatchObject({ idleMs: IDLE_MS, transferred: pair.right.unreadBytes });
+      expect("timeoutMs" in error).toBe(false);
+    }
+  });
+
+  test("lets a sendFile() go on for as long as bytes are moved", async () => {
+    using pair = socketPair();
+    const sending = pair.left.sendFile("/dev/zero", idle).catch((error) => error);
+    const taken = await takeSlowly(pair.right, pair.left);
+    const error = await sending;
+    expect(error).toMatchObject({ name: "TimeoutError", idleMs: IDLE_MS });
+    expect(error.transferred).toBeGreaterThanOrEqual(taken);
+  });
+
+  test("ends a spliceTo() to which nothing comes, or whose target takes nothing", async () => {
+    for (const isSync of [false, true]) {
+      using first = socketPair();
+      using second = socketPair();
+      const splice = () =>
+        isSync
+          ? systemErrorOf(() => first.right.spliceToSync(second.left, idle))
+          : errorOf(first.right.spliceTo(second.left, { ...LONG, ...idle }));
+      await first.left.send("abc");
+      const error = await splice();
+      expect(error).toBeInstanceOf(TimeoutError);
+      expect(error).toMatchObject({ syscall: "splice", idleMs: IDLE_MS, transferred: 3 });
+      fillUp(second.left);
+      await first.left.send("def");
+      expect(await splice()).toMatchObject({ idleMs: IDLE_MS });
+      expect(`${Buffer.from(first.right.takeUndelivered())}`).toBe("def");
+    }
+  });
+
+  test("lets a spliceTo() go on for as long as bytes come", async () => {
+    using first = socketPair();
+    using second = socketPair();
+    const splicing = errorOf(first.right.spliceTo(second.left, idle));
+    const started = performance.now();
+    let bytes = 0;
+    for (; performance.now() - started < 3 * IDLE_MS; bytes++) {
+      await first.left.send("x");
+      expect((await second.right.receiveBytes(1, LONG)).length).toBe(1);
+    }
+    expect(await splicing).toMatchObject({ idleMs: IDLE_MS, transferred: bytes });
+  });
+
+  test("and timeoutMs: the one that is over first is told", async () => {
+    using first = socketPair();
+    using second = socketPair();
+    const limits = { timeoutMs: 20, idleMs: 1e6 };
+    for (const error of [
+      systemErrorOf(() => first.right.spliceToSync(second.left, limits)),
+      await errorOf(first.right.spliceTo(second.left, limits)),
+      systemErrorOf(() => first.right.sendFileSync("/dev/zero", limits)),
+      await errorOf(second.right.sendFile("/dev/zero", limits)),
+    ]) {
+      expect(error.message).toEndWith("ETIMEDOUT: timed out after 20 ms");
+      expect(error).toMatchObject({ name: "TimeoutError", timeoutMs: 20 });
+      expect("idleMs" in error).toBe(false);
+    }
+  });
+
+  test("is no way past a signal", async () => {
+    using first = socketPair();
+    using second = socketPair();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const reason = new TimeoutError("mine");
+    const calls = [
+      first.right.spliceTo(second.left, { idleMs: 1e6, signal }),
+      second.right.spliceTo(first.left, { signal }),
+      first.right.sendFile("/dev/zero", { idleMs: 1e6, signal }),
+    ].map((call) => call.catch((error) => error));
+    controller.abort(reason);
+    for (const answer of await Promise.all(calls)) expect(answer).toBe(reason);
+  });
+
+  test.each([-1, Number.NaN, "5", null])(
+    "of %p is refused before anything is sent",
+    async (idleMs) => {
+      using pair = socketPair();
+      const options = { idleMs: idleMs as number };
+      const kind = typeof idleMs === "number" ? RangeError : TypeError;
+      expect(() => pair.left.sendFileSync(path, options)).toThrow(kind);
+      expect(() => pair.left.spliceToSync(pair.right, options)).toThrow(kind);
+      expect(await pair.left.sendFile(path, options).catch((error) => error)).toBeInstanceOf(kind);
+      const splicing = pair.left.spliceTo(pair.right, options);
+      expect(await splicing.catch((error) => error)).toBeInstanceOf(kind);
+      expect(pair.right.unreadBytes).toBe(0);
+    },
+  );
 });

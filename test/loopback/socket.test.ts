@@ -1201,6 +1201,21 @@ describe.each(kinds)("a connection of $family $type", (kind) => {
     }
   });
 
+  test("toString() says what inspect() shows, and closed tells whether it is", () => {
+    using connection = new Connection(kind);
+    const { client, served } = connection;
+    expect(`${client}`).toBe(inspect(client));
+    expect(`${client}`).toContain(`${client.localAddress} to ${client.remoteAddress}`);
+    expect([client.closed, served.closed]).toEqual([false, false]);
+    client.close();
+    expect(`${client}`).toBe(`Socket ${kind.family} ${kind.type}, closed`);
+    expect([client.closed, served.closed]).toEqual([true, false]);
+    using given = create(kind);
+    const descriptor = given.detach();
+    expect(given.closed).toBe(true);
+    Socket.adopt(descriptor, { own: true }).close();
+  });
+
   test("inspect() shows kind, descriptor and names; closed it says so", () => {
     using connection = new Connection(kind);
     const { client } = connection;
@@ -1330,7 +1345,9 @@ describe.each(inetStreams)("connecting over $family TCP", (kind) => {
     const error = systemErrorOf(() => client.connectSync(listener.localAddress, { timeoutMs: 30 }));
     const elapsed = performance.now() - started;
     expect(error).toBeInstanceOf(TimeoutError);
-    expect(error.message).toBe("connect ETIMEDOUT: timed out");
+    const { localAddress } = listener;
+    expect(error.message).toBe(`connect ETIMEDOUT ${localAddress}: timed out after 30 ms`);
+    expect(error.destination).toBe(`${localAddress}`);
     expect(elapsed).toBeGreaterThanOrEqual(30);
     expect(elapsed).toBeLessThan(WAIT.timeoutMs);
     expect(client.connected).toBe(false);

@@ -53,6 +53,27 @@ async function allLines(reader: SocketReader): Promise<string[]> {
 }
 
 describe("readLine()", () => {
+  test("makes of bytes what TextDecoder makes of them, whether they are text or not", async () => {
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    // Beginnings and parts of characters, byte order marks, and no ends of lines.
+    const pieces = [[0xef, 0xbb, 0xbf], [0xc3], [0xa4], [0xe2, 0x82], [0xac], [0xf0, 0x9f], [0x98]];
+    pieces.push([0xed, 0xa0, 0x80], [0xff], [0x41], [0xf5], [0xc0, 0x80], [0]);
+    const lines = Array.from({ length: 300 }, (_, seed) => {
+      const numbers = [seed, seed >> 2, seed * 7, seed * 31, seed >> 4];
+      return Buffer.from(numbers.flatMap((n) => pieces[n % pieces.length] as number[]));
+    });
+    const data = Buffer.concat(lines.flatMap((line) => [line, Buffer.from("\n")]));
+    for (const form of ["readLineSync", "linesSync"] as const) {
+      using peer = makeReader();
+      peer.give(data, true);
+      const got =
+        form === "linesSync"
+          ? [...peer.reader.linesSync(LONG)]
+          : lines.map(() => peer.reader.readLineSync(LONG));
+      expect(got).toEqual(lines.map((line) => decoder.decode(line)));
+    }
+  });
+
   const CASES: readonly (readonly [Newline, string, readonly string[]])[] = [
     ["lf", "a\r\nb\rc\n\nd", ["a\r", "b\rc", "", "d"]],
     ["cr", "a\r\nb\rc\r\rd\r", ["a", "\nb", "c", "", "d"]],

@@ -42,6 +42,51 @@ describe("write()", () => {
     expect(`${await written(peer)}`).toBe(wanted);
   });
 
+  test("makes of text what TextEncoder makes of it, halves of pairs included", async () => {
+    using peer = makeWriter({ bufferBytes: 4096 });
+    const { writer } = peer;
+    const parts = [
+      "",
+      "plain",
+      "grüße",
+      "\u{1f600}",
+      "\ud800",
+      "\udc00x",
+      "\ufeff",
+      "\uffff",
+      "\0",
+    ];
+    let wanted = "";
+    for (const text of parts) {
+      const { length } = new TextEncoder().encode(text);
+      // 0 bytes are taken like any other number.
+      expect([writer.tryWrite(text), writer.buffered]).toEqual([
+        length,
+        Buffer.byteLength(wanted) + length,
+      ]);
+      writer.writeSync(text);
+      writer.writeLineSync(text);
+      wanted += `${text.toWellFormed().repeat(2)}${text.toWellFormed()}\n`;
+    }
+    expect((await written(peer)).toHex()).toBe(Buffer.from(wanted).toHex());
+  });
+
+  test("writes text also behind a rest of the caller's that is as long as the buffer", async () => {
+    using peer = makeWriter({ bufferBytes: 16 });
+    const { writer } = peer;
+    fillUp(peer.left);
+    const borrowed = new Uint8Array(16).fill(7);
+    expect(() => writer.writeSync(borrowed, SHORT)).toThrow(TimeoutError);
+    const before = peer.right.reader();
+    while (before.buffered > 0 || before.tryRead(new Uint8Array(MEBIBYTE)) !== undefined);
+    await writer.flush(LONG);
+    for (const text of ["ab", "cd"]) expect(writer.tryWrite(text)).toBe(2);
+    await writer.flush(LONG);
+    const target = new Uint8Array(20);
+    expect(await before.readInto(target, LONG)).toBe(20);
+    expect(target.toHex()).toBe(`${"07".repeat(16)}61626364`);
+  });
+
   test("sends what is large from the caller's memory, behind what was collected", async () => {
     using peer = makeWriter();
     const { writer } = peer;

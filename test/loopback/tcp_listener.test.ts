@@ -392,6 +392,17 @@ describe("accepting", () => {
     expect(() => listener.tryAccept({ flags: "1" as unknown as number })).toThrow(TypeError);
   });
 
+  test("says in a log where it listens, and whether it is closed", () => {
+    using listener = TcpListener.listen(ANY);
+    const { descriptor, localAddress } = listener;
+    expect(`${listener}`).toBe(
+      `TcpListener ipv4 stream, descriptor ${descriptor}, ${localAddress}`,
+    );
+    expect(listener.closed).toBe(false);
+    listener.close();
+    expect([`${listener}`, listener.closed]).toEqual(["TcpListener ipv4 stream, closed", true]);
+  });
+
   test("a timeout loses no connection", async () => {
     using listener = TcpListener.listen(ANY);
     for (const timeoutMs of [0, 1]) {
@@ -400,7 +411,12 @@ describe("accepting", () => {
         name: "TimeoutError",
         code: "ETIMEDOUT",
         syscall: "accept4",
+        message: `accept4 ETIMEDOUT ${listener.localAddress}: timed out after ${timeoutMs} ms`,
+        port: listener.localAddress.port,
       });
+      expect(() => listener.acceptSync({ timeoutMs })).toThrow(
+        `ETIMEDOUT ${listener.localAddress}`,
+      );
     }
     for (const timeoutMs of [Number.NaN, -1, -Infinity]) {
       expect(() => listener.acceptSync({ timeoutMs })).toThrow(RangeError);

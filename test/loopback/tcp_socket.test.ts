@@ -1,6 +1,7 @@
 /** TcpSocket: connecting by address and by name, half-close, and what it refuses. */
 import { afterEach, beforeAll, describe, expect, test } from "bun:test";
 import {
+  AddressList,
   ClosedError,
   ConnectError,
   Inet4Address,
@@ -16,7 +17,7 @@ import {
   TimeoutError,
   UdpSocket,
 } from "bun-sockets";
-import { EMFILE, ENOPROTOOPT, ENOTCONN } from "bun-sockets/sys";
+import { EMFILE, ENOBUFS, ENOPROTOOPT, ENOTCONN } from "bun-sockets/sys";
 import { libc } from "../../lib/ffi/libc.ts";
 import { StreamSocket } from "../../lib/stream_socket.ts";
 import { readTcpInfo, type TcpInfo } from "../../lib/tcp_info.ts";
@@ -87,6 +88,32 @@ describe.each(forms)("%s()", (form, connect) => {
       }
     }
     expect(openDescriptors()).toBe(before);
+  });
+
+  test("tries no address that the list of `allowed` denies, of whatever name", async () => {
+    const before = openDescriptors();
+    using listener = TcpListener.listen(ANY);
+    const { localAddress } = listener;
+    const outside = new AddressList().deny("127.0.0.0/8").deny("::1");
+    const byAddress = await reasonOf(connect(localAddress, { ...WAIT, allowed: outside }));
+    expect(byAddress).toMatchObject({ code: "EACCES", address: "127.0.0.1" });
+    const byName = await reasonOf(
+      connect("localhost", localAddress.port, { ...WAIT, allowed: outside }),
+    );
+    expect(byName).toBeInstanceOf(ConnectError);
+    const { errors } = byName as ConnectError;
+    expect(errors.length).toBeGreaterThan(0);
+    for (const error of errors) expect(error).toMatchObject({ code: "EACCES" });
+    expect(listener.tryAccept()).toBeUndefined();
+
+    const inside = new AddressList({ otherwise: "deny" }).allow("127.0.0.1");
+    using client = await connect("localhost", localAddress.port, { ...WAIT, allowed: inside });
+    expect(`${client.remoteAddress}`).toBe(`${localAddress}`);
+    for (const wrong of [null, {}, ["127.0.0.1"], "127.0.0.1"]) {
+      const refused = await reasonOf(connect(localAddress, { ...WAIT, allowed: wrong }));
+      expect(refused).toBeInstanceOf(TypeError);
+    }
+    expect(openDescriptors()).toBe(before + 2);
   });
 
   test("connects over IPv6", async () => {
@@ -295,6 +322,64 @@ describe.each(forms)("%s()", (form, connect) => {
     expect(socket.calls).toBe(0);
   });
 
+  test("refuses an empty host, and says what to write instead", async () => {
+    using socket = replaceEntry("socket", libc.socket);
+    for (const values of [[""], ["", 80], ["", "http"], ["", WAIT]]) {
+      const error = await reasonOf(connect(...values));
+      expect(error).toBeInstanceOf(TypeError);
+      const wanted =
+        typeof values[1] === "number" || values[1] === "http" ? "a host" : '"host:port"';
+      expect((error as Error).message).toBe(
+        `Cannot connect to "": expected ${wanted}; "localhost" is this machine`,
+      );
+    }
+    expect(socket.calls).toBe(0);
+  });
+
+  test("tells of a Unix path that it belongs to UnixSocket", async () => {
+    for (const path of ["/run/x.sock", "./x.sock", "@name", "unix:/run/x.sock"]) {
+      const error = await reasonOf(connect(path));
+      expect(error).toBeInstanceOf(TypeError);
+      expect((error as Error).message).toMatch(/expected .*"host:port".*; a Unix path belongs to /);
+    }
+  });
+
+  test("tells that an address of one link lacks its zone", async () => {
+    expect(await reasonOf(connect("[fe80::1]:80", WAIT))).toMatchObject({
+      code: "EINVAL",
+      hint: "That address is of one link: give the zone, as in fe80::1%eth0",
+    });
+  });
+
+  test("out of time tells the address, or the name, and the limit", async () => {
+    using listener = TcpListener.listen(ANY, { backlog: 0 });
+    const { localAddress } = listener;
+    const { port } = localAddress;
+    // Linux completes one connection more than the backlog says; then nobody hears anything.
+    using _first = TcpSocket.connectSync(localAddress, WAIT);
+    const timeoutMs = 30;
+    expect(await reasonOf(connect(localAddress, { timeoutMs }))).toMatchObject({
+      name: "TimeoutError",
+      message: `connect ETIMEDOUT ${localAddress}: timed out after 30 ms`,
+      address: "127.0.0.1",
+      port,
+      destination: `${localAddress}`,
+      timeoutMs,
+    });
+    const named = await reasonOf(connect("localhost", port, { timeoutMs, family: "ipv4" }));
+    expect(named).toMatchObject({
+      name: "TimeoutError",
+      message: `connect ETIMEDOUT localhost:${port}: timed out after 30 ms`,
+      host: "localhost",
+      service: port,
+    });
+    const options = { ...WAIT, attemptTimeoutMs: timeoutMs, family: "ipv4" };
+    const attempts = await reasonOf(connect("localhost", port, options));
+    expect((attempts as ConnectError).errors).toMatchObject([
+      { message: `connect ETIMEDOUT ${localAddress}: timed out after 30 ms` },
+    ]);
+  });
+
   test("says that there is no such service", async () => {
     expect(await reasonOf(connect("localhost", "no-such-service"))).toMatchObject({
       name: "ResolutionError",
@@ -332,6 +417,17 @@ describe.each(forms)("%s()", (form, connect) => {
       if ((error as SystemError).code === "EADDRNOTAVAIL") throw error;
       expect(error).toMatchObject({ code: "ECONNREFUSED", destination: `${address}` });
     });
+    expect(openDescriptors()).toBe(before);
+  });
+
+  test(`${form} fails when the kernel does not say who has connected, and leaves nothing`, async () => {
+    using listener = TcpListener.listen(ANY);
+    const { localAddress } = listener;
+    const before = openDescriptors();
+    using fault = replaceEntry("getsockname", () => failWith(ENOBUFS));
+    const error = await reasonOf(connect(localAddress, WAIT));
+    expect(error).toMatchObject({ code: "ENOBUFS", syscall: "getsockname" });
+    expect(fault.calls).toBe(1);
     expect(openDescriptors()).toBe(before);
   });
 });

@@ -800,6 +800,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     ["reusePort as text", { reusePort: "yes" }, TypeError],
     ["broadcast null", { broadcast: null }, TypeError],
     ["ipv6Only 0", { ipv6Only: 0 }, TypeError],
+    ["queueErrors 0", { queueErrors: 0 }, TypeError],
   ];
   test.each(badOptions)("refuses %s before anything is opened", (_, options, type) => {
     const before = openDescriptors();
@@ -824,6 +825,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
       "broadcast",
       "configure",
       "ipv6Only",
+      "queueErrors",
       "receiveBufferBytes",
       "reuseAddress",
       "reusePort",
@@ -1137,7 +1139,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
           -110,
           syscall,
         ]);
-        expect(error.message).toBe(`${syscall} ETIMEDOUT: timed out`);
+        expect(error.message).toBe(`${syscall} ETIMEDOUT: timed out after ${timeoutMs} ms`);
         expect(error.transferred).toBeUndefined();
         expect(elapsed).toBeGreaterThanOrEqual(timeoutMs);
         expect(elapsed).toBeLessThan(timeoutMs + 1000);

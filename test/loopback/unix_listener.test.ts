@@ -1,6 +1,14 @@
 /** UnixListener: paths and abstract names to listen at, and whose file goes when. */
 import { afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -165,7 +173,14 @@ describe("listen()", () => {
     using listener = UnixListener.listen(path, { mode: 0o600, removeStale: true });
     expect(statSync(path).mode & 0o777).toBe(0o600);
     const taken = systemErrorOf(() => UnixListener.listen(path, { removeStale: true }));
-    expect(taken.code).toBe("EADDRINUSE");
+    expect(taken).toMatchObject({ code: "EADDRINUSE", syscall: "bind", path });
+    expect(taken.hint).toBe("Somebody has the socket at that path open: it is not stale");
+    const file = folder.file("notes.txt");
+    writeFileSync(file, "not a socket");
+    const other = systemErrorOf(() => UnixListener.listen(file, { removeStale: true }));
+    expect(other).toMatchObject({ code: "EADDRINUSE", syscall: "bind", path: file });
+    expect(other.hint).toStartWith("What lies at that path is no socket");
+    expect(readFileSync(file, "utf8")).toBe("not a socket");
     using client = UnixSocket.connectSync(path, WAIT);
     using served = listener.acceptSync(WAIT);
     expect(served.connected).toBe(client.connected);

@@ -143,6 +143,24 @@ describe.each(forms)("%s()", (_form, connect) => {
     expect(await reasonOf(connect(address, options))).toBeInstanceOf(error);
     expect(socket.calls).toBe(0);
   });
+
+  test("tells of a host and a port where they belong", async () => {
+    for (const text of ["127.0.0.1:80", "localhost:80", "[::1]:80"])
+      expect(`${await reasonOf(connect(text))}`).toMatch(
+        /expected .*"unix:\/path" or "unix:@name"; "host:port" belongs to TcpSocket or UdpSocket$/,
+      );
+  });
+
+  test("out of time tells the path and the limit", async () => {
+    using listener = UnixListener.listen(UnixAddress.unnamed, { backlog: 0 });
+    const { localAddress } = listener;
+    using _first = await connect(localAddress, WAIT);
+    expect(await reasonOf(connect(localAddress, { timeoutMs: 5 }))).toMatchObject({
+      name: "TimeoutError",
+      message: `connect ETIMEDOUT ${localAddress}: timed out after 5 ms`,
+      timeoutMs: 5,
+    });
+  });
 });
 
 describe("connect()", () => {

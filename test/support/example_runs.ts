@@ -8,6 +8,7 @@ import { expect } from "bun:test";
 import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { TcpListener, TcpSocket } from "bun-sockets";
 import { Talker } from "./talker.ts";
 
 const ROOT = `${import.meta.dir}/../..`;
@@ -52,6 +53,16 @@ class Example implements Disposable {
     return this.address.replace(/^.*:/, "");
   }
 
+  /** The number of its process. */
+  get process(): number {
+    return this.#child.pid;
+  }
+
+  /** Its exit code, when it has ended by itself. */
+  get exited(): Promise<number> {
+    return this.#child.exited;
+  }
+
   /** The next line it prints. */
   async line(): Promise<string | undefined> {
     const { value } = await this.#lines.next();
@@ -94,6 +105,80 @@ export async function udp_echo(): Promise<void> {
   }
   expect(await example.stop()).toBe(0);
   expect(await example.line()).toBe("echoed 3 datagrams");
+}
+
+// Makes connections, eight at a time, and says how many were answered, by whom, and which were not.
+// Each "more" that it prints is a successor's time to take over.
+const CLIENTS = `
+import json, socket, sys, threading
+port, connections, steps = map(int, sys.argv[1:])
+lock = threading.Lock()
+begun, lost, answers = 0, [], {}
+def run():
+    global begun
+    while True:
+        with lock:
+            if begun == connections: return
+            begun += 1
+            number = begun
+            if number % (connections // steps) == 0 and number < connections: print("more", flush=True)
+        try:
+            with socket.create_connection(("127.0.0.1", port), 20) as client:
+                client.sendall(b"%d\\n" % number)
+                client.shutdown(socket.SHUT_WR)
+                answer = b""
+                while data := client.recv(100): answer += data
+            process, line = answer.split()
+            assert int(line) == number, answer
+            with lock: answers[process.decode()] = answers.get(process.decode(), 0) + 1
+        except Exception as error:
+            with lock: lost.append(repr(error))
+threads = [threading.Thread(target=run) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps({"lost": lost, "answers": answers}), flush=True)
+`;
+
+/** examples/hot_restart.ts hands its sockets on, four times while 10,000 connections come. */
+export async function hot_restart(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "bun-sockets-restart-"));
+  const path = join(folder, "control.sock");
+  const connections = 10_000;
+  const started: Example[] = [];
+  try {
+    const start = async (where: string) => {
+      const example = await Example.start("hot_restart.ts", where, path);
+      started.push(example);
+      return example;
+    };
+    const { address, port } = await start("127.0.0.1:0");
+    const command = ["python3", "-c", CLIENTS, port, `${connections}`, "5"];
+    const clients = Bun.spawn(command, { stdin: "ignore", stderr: "inherit" });
+    let last = "";
+    for await (const line of linesOf(clients.stdout)) {
+      if (line === "more") expect((await start("127.0.0.1:1")).address).toBe(address);
+      else last = line;
+    }
+    const { lost, answers } = JSON.parse(last);
+    expect(lost).toEqual([]);
+    const ended = await Promise.all(started.map((example, i) => ending(example, i === 4)));
+    expect(ended.map(({ code }) => code)).toEqual([0, 0, 0, 0, 0]);
+    const counts = started.map((example) => answers[example.process] ?? 0);
+    expect(ended.map(({ answered }) => answered)).toEqual(counts);
+    expect(counts.reduce((sum, count) => sum + count)).toBe(connections);
+    expect(Math.min(...counts)).toBeGreaterThan(0);
+    expect(readdirSync(folder)).toEqual([]);
+  } finally {
+    for (const example of started) example[Symbol.dispose]();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+// What one that was replaced, or is asked to stop, says of itself.
+async function ending(example: Example, asks: boolean) {
+  const code = asks ? await example.stop() : await example.exited;
+  const line = (await example.line()) ?? "";
+  return { code, answered: Number(/^answered (\d+) connections$/.exec(line)?.[1]) };
 }
 
 /** examples/tiny_http.ts tells curl what it asked, over TCP and over a Unix path. */
@@ -351,6 +436,77 @@ export async function tcp_lines(): Promise<void> {
   await client.endInput();
   expect(await client.end()).toEqual({ rest: "", code: 0 });
   expect(await server.end()).toEqual({ rest: "", code: 0 });
+}
+
+const LIMIT = { timeoutMs: 10_000 };
+
+/** examples/tcp_proxy.ts passes everything on, each direction by itself, and outlives a dead server. */
+export async function tcp_proxy(): Promise<void> {
+  const bytes = crypto.getRandomValues(new Uint8Array(1 << 16));
+  const upstream = TcpListener.listen("127.0.0.1:0");
+  const { localAddress } = upstream;
+  using example = await Example.start("tcp_proxy.ts", "127.0.0.1:0", `${localAddress}`);
+  {
+    using client = await TcpSocket.connect(example.address, LIMIT);
+    using served = await upstream.accept(LIMIT);
+    const asking = client.sendAll(bytes, LIMIT).then(() => client.shutdown("write"));
+    // The question has its end before the answer begins.
+    const question = await served.reader().readAll(LIMIT);
+    expect(question.toHex()).toBe(bytes.toHex());
+    await asking;
+    expect(client.tryReceive(new Uint8Array(1))).toBeUndefined();
+    const answering = served.sendAll(bytes.toReversed(), LIMIT).then(() => served.close());
+    expect((await client.reader().readAll(LIMIT)).toHex()).toBe(bytes.toReversed().toHex());
+    await answering;
+  }
+  {
+    using client = await TcpSocket.connect(example.address, LIMIT);
+    using served = await upstream.accept(LIMIT);
+    served.reset();
+    expect(await client.receiveBytes(1, LIMIT).catch(({ code }) => code)).toBe("ECONNRESET");
+    expect(await example.line()).toContain("ECONNRESET");
+  }
+  upstream.close();
+  // It may be broken off before this end knows that it was made.
+  const refused = TcpSocket.connect(example.address, LIMIT).then(async (client) => {
+    using _ = client;
+    return await client.receiveBytes(1, LIMIT);
+  });
+  expect(await refused.catch(({ code }) => code)).toBe("ECONNRESET");
+  expect(await example.line()).toContain(`ECONNREFUSED ${localAddress}`);
+  expect(await example.stop()).toBe(0);
+}
+
+/** examples/tcp_chat.ts tells each line to all who are there, and who comes and goes. */
+export async function tcp_chat(): Promise<void> {
+  using example = await Example.start("tcp_chat.ts");
+  const enter = async (name: string) => {
+    const socket = await TcpSocket.connect(example.address, LIMIT);
+    const say = (line: string) => socket.sendAll(`${line}\r\n`, LIMIT);
+    await say(name);
+    return { socket, say, hear: () => socket.reader().readLine(LIMIT) };
+  };
+  const ada = await enter("Ada");
+  expect(await ada.hear()).toBe("Ada is here: Ada");
+  const bob = await enter("Böb");
+  for (const { hear } of [ada, bob]) expect(await hear()).toBe("Böb is here: Ada, Böb");
+  await ada.say("hello");
+  await ada.say("are you there?");
+  for (const { hear } of [ada, bob])
+    expect([await hear(), await hear()]).toEqual(["<Ada> hello", "<Ada> are you there?"]);
+  // What has no end of its line is no less said.
+  await bob.socket.sendAll("bye", LIMIT);
+  bob.socket.shutdown("write");
+  expect([await ada.hear(), await ada.hear()]).toEqual(["<Böb> bye", "Böb has left"]);
+  expect(await bob.hear()).toBe("<Böb> bye");
+  const loud = await enter("Loud");
+  expect(await ada.hear()).toBe("Loud is here: Ada, Loud");
+  await loud.say("x".repeat(2000));
+  expect(await ada.hear()).toBe("Loud has left");
+  expect(await example.line()).toContain("EMSGSIZE");
+  expect(await example.stop()).toBe(0);
+  expect(await ada.hear()).toBeUndefined();
+  for (const { socket } of [ada, bob, loud]) socket.close();
 }
 
 function runNotifier(command: readonly string[], name: string | undefined) {

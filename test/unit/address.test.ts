@@ -27,6 +27,7 @@ import {
   AF_PACKET,
   AF_UNIX,
 } from "../../structs/constants/sys_socket.ts";
+import { caught } from "../support/errors.ts";
 import { failWith, replaceEntry } from "../support/faults.ts";
 import { requires, testIf } from "../support/require.ts";
 
@@ -655,18 +656,30 @@ describe("toInetAddress()", () => {
     expect(`${toInetAddress("[::1]:53")}`).toBe("[::1]:53");
   });
 
+  const ofUnix = "; a Unix path belongs to UnixSocket or UnixDatagramSocket";
   test.each([
     [parseAddress("sockaddr:1000"), "sockaddr:1000"],
     ["sockaddr:1000", "sockaddr:1000"],
     ["unix:/run/x", "unix:/run/x"],
+    [UnixAddress.unnamed, "unix:"],
     [null, "null"],
     [undefined, "a value of type undefined"],
     [53, "a value of type number"],
     [{ family: "ipv4", host: "127.0.0.1", port: 53 }, "a value of type object"],
   ])("refuses %j by name", (value, shown) => {
+    const isUnix = shown.startsWith("unix:");
     expect(() => toInetAddress(value as InetAddress)).toThrow(
       new TypeError(
-        `Cannot use ${shown} as an address: expected an Inet4Address, an Inet6Address, or its text`,
+        `Cannot use ${shown} as an address: expected an Inet4Address, an Inet6Address, ` +
+          `or its text: "host:port" or "[host]:port"${isUnix ? ofUnix : ""}`,
+      ),
+    );
+  });
+
+  test.each(["/run/x.sock", "./x", "@name"])("tells of %j where a path belongs", (text) => {
+    expect(() => toInetAddress(text)).toThrow(
+      new TypeError(
+        `Cannot parse "${text}" as an address: expected "host:port" or "[host]:port"${ofUnix}`,
       ),
     );
   });
@@ -717,12 +730,23 @@ describe("toAddress()", () => {
           expect(addressBytes(toAddress(address, family))).toEqual(address.bytes);
         } else {
           expect(() => toAddress(address, family)).toThrow(
-            new TypeError(`Cannot use ${address} as an address: expected ${expected}, or its text`),
+            `Cannot use ${address} as an address: expected ${expected}, or its text`,
           );
         }
       }
     },
   );
+
+  test.each([
+    ["127.0.0.1:80", '; "host:port" belongs to TcpSocket or UdpSocket'],
+    ["localhost:80", '; "host:port" belongs to TcpSocket or UdpSocket'],
+    ["127.0.0.1:99999", '; "host:port" belongs to TcpSocket or UdpSocket'],
+    ["name", ""],
+  ])("of Unix refuses %j, with the forms that it takes, and where it belongs", (text, owner) => {
+    const { message } = caught(() => toAddress(text, AF_UNIX));
+    expect(message).toContain(JSON.stringify(text).slice(1, -1));
+    expect(message).toEndWith(`"unix:/path" or "unix:@name"${owner}`);
+  });
 
   test.each([
     [AF_INET, "127.0.0.1:53"],

@@ -1,16 +1,27 @@
 import { expect, test } from "bun:test";
 import { getSystemErrorName } from "node:util";
 import { Inet4Address, Inet6Address } from "../../lib/address.ts";
-import { ClosedError, check, SystemError, systemError, TimeoutError } from "../../lib/error.ts";
+import {
+  ClosedError,
+  ConnectError,
+  check,
+  SystemError,
+  systemError,
+  TimeoutError,
+} from "../../lib/error.ts";
 import {
   EACCES,
   EADDRINUSE,
   EADDRNOTAVAIL,
+  EAFNOSUPPORT,
   EAGAIN,
   EBADF,
+  ECONNREFUSED,
   EDESTADDRREQ,
+  EHOSTUNREACH,
   EINVAL,
   EMSGSIZE,
+  ENETUNREACH,
   ENOBUFS,
   ETIMEDOUT,
 } from "../../structs/constants/errno.ts";
@@ -78,6 +89,8 @@ test.each([
   ["send", EDESTADDRREQ, "Connect the socket first"],
   ["send", EMSGSIZE, "65507"],
   ["sendto", EMSGSIZE, "65507"],
+  ["sendmsg", EMSGSIZE, "65527"],
+  ["sendmmsg", EMSGSIZE, "65527"],
 ])("SystemError of a %s that fails with %d has a hint", (syscall, errno, expected) => {
   expect(new SystemError(-errno, syscall).hint).toContain(expected);
 });
@@ -99,6 +112,47 @@ test("TimeoutError is the SystemError of ETIMEDOUT", () => {
     transferred: 7,
   });
   expect(error.message).toBe("recvfrom ETIMEDOUT: timed out");
+});
+
+test("TimeoutError tells what was waited for, and how long", () => {
+  const connect = new TimeoutError("connect", { address: http, sending: true, timeoutMs: 500 });
+  expect(connect.message).toBe("connect ETIMEDOUT 127.0.0.1:80: timed out after 500 ms");
+  expect(connect).toMatchObject({ address: "127.0.0.1", port: 80, timeoutMs: 500 });
+  const name = new TimeoutError("getaddrinfo", { host: "a\nb", service: 80, timeoutMs: 0.5 });
+  expect(name.message).toBe("getaddrinfo ETIMEDOUT a\\nb:80: timed out after 0.5 ms");
+  expect(name).toMatchObject({ host: "a\nb", service: 80 });
+  const idle = new TimeoutError("splice", { idleMs: 20, transferred: 3 });
+  expect(idle.message).toBe("splice ETIMEDOUT: no byte was moved for 20 ms");
+  expect(idle).toMatchObject({ idleMs: 20, transferred: 3 });
+  for (const property of ["address", "host", "service", "timeoutMs", "idleMs"])
+    expect(property in new TimeoutError("recv")).toBe(false);
+});
+
+test("ConnectError has the code that tells most: an answer, then a silence, then no way there", () => {
+  const codeOf = (...errors: SystemError[]) => {
+    const attempts = errors.map((error) => ({ address: http, error }));
+    const error = new ConnectError(attempts, "localhost", 80);
+    expect(error.errors).toEqual(errors);
+    return [error.code, error.errno];
+  };
+  const [late, refused] = [new TimeoutError("connect"), new SystemError(ECONNREFUSED, "connect")];
+  for (const errno of [ENETUNREACH, EHOSTUNREACH, EADDRNOTAVAIL, EAFNOSUPPORT]) {
+    const none = new SystemError(errno, "connect");
+    expect(codeOf(none, late, refused)).toEqual(["ECONNREFUSED", -111]);
+    expect(codeOf(none, late)).toEqual(["ETIMEDOUT", -110]);
+    expect(codeOf(none, none)).toEqual([none.code, none.errno]);
+  }
+  expect(codeOf(new SystemError(EACCES, "connect"), refused)[0]).toBe("EACCES");
+});
+
+test("SystemError of an IPv6 address of one link without a zone says what it lacks", () => {
+  const address = new Inet6Address("fe80::1", 80);
+  for (const syscall of ["connect", "bind", "sendto", "sendmsg", "sendmmsg"])
+    expect(new SystemError(EINVAL, syscall, { address }).hint).toEndWith("as in fe80::1%eth0");
+  const others = [new Inet6Address("fe80::1%1", 80), new Inet6Address("fec0::1", 80), http];
+  for (const other of others)
+    expect(new SystemError(EINVAL, "connect", { address: other }).hint).toBeUndefined();
+  expect(new SystemError(EINVAL, "setsockopt", { address }).hint).toBeUndefined();
 });
 
 test("ClosedError is the SystemError of EBADF", () => {

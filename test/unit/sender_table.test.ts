@@ -54,6 +54,20 @@ test("SenderTable forgets the oldest for a new one, and never gives its number a
   expect(numberOf(table, peer(2).bytes)).toBe(5);
 });
 
+test("SenderTable.find() gives the number of who is kept, and adds nobody", () => {
+  const table = new SenderTable(3);
+  const find = (port: number) => {
+    const names = new Int32Array(peer(port).bytes.slice().buffer);
+    return table.find(names, 0, 16);
+  };
+  expect([find(1), table.given]).toEqual([-1, 0]);
+  for (const port of [1, 2, 3, 4]) numberOf(table, peer(port).bytes);
+  expect([1, 2, 3, 4, 5, 2].map(find)).toEqual([-1, 1, 2, 3, -1, 1]);
+  expect(table.given).toBe(4);
+  expect(numberOf(table, peer(1).bytes)).toBe(4);
+  expect([1, 2].map(find)).toEqual([4, -1]);
+});
+
 test("SenderTable with room for one sender knows the latest only", () => {
   const table = new SenderTable(1);
   expect([1, 1, 2, 2, 1].map((port) => numberOf(table, peer(port).bytes))).toEqual([0, 0, 1, 1, 2]);

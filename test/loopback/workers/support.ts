@@ -67,6 +67,8 @@ export function environment(way?: Way): Record<string, string | undefined> {
     ...process.env,
     BUN_SOCKETS_RINGER: undefined,
     BUN_SOCKETS_DOORBELL: undefined,
+    // These programs end with sockets open, of which some may have been collected.
+    BUN_SOCKETS_LEAKS: undefined,
     ...way?.env,
   };
 }
