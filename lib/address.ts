@@ -329,6 +329,22 @@ export function toAnyAddress(value: unknown): Address {
 }
 
 /**
+ * Not exported by the package. Takes an IPv4 or IPv6 address, or its text, where the port does not
+ * matter: it may be left out, and is 0 then.
+ */
+export function toPortlessAddress(value: Address | string): InetAddress {
+  const host = typeof value === "string" ? hostAlone(value) : undefined;
+  if (host === undefined) return toInetAddress(value);
+  return host.includes(":") ? new Inet6Address(host, 0) : new Inet4Address(host, 0);
+}
+
+// The host of a text without a port. One colon stands before a port, more are those of IPv6.
+function hostAlone(text: string): string | undefined {
+  if (text.startsWith("[")) return text.endsWith("]") ? text.slice(1, -1) : undefined;
+  return text.indexOf(":") === text.lastIndexOf(":") && text.includes(":") ? undefined : text;
+}
+
+/**
  * Not exported by the package. Takes an address that fits a socket of the family, an `AF_`
  * constant, or its text, and refuses everything else by name. Both versions of IP are taken for
  * either: whether an IPv6 socket can reach an IPv4 address is the kernel's to say.

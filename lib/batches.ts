@@ -83,6 +83,8 @@ export class Batches<A extends Address = Address>
   readonly #isDebugging = isDebugging();
   #turn = 0;
   #isDone = false;
+  /** Whether a step was taken: until then it stands in nobody's way. */
+  #hasBegun = false;
   readonly #pending = new Set<Waiter>();
 
   /** Not for callers: `Socket.batches` makes them. */
@@ -103,12 +105,14 @@ export class Batches<A extends Address = Address>
    * The next batch, with at least one datagram. What was given `rotate` steps before is overwritten.
    *
    * @throws {SystemError} `EBUSY` another call still has the batch; or an error of the socket
+   * @throws {TypeError} the socket has got a handler since
    */
   async next(): Promise<IteratorResult<DatagramBatch<A>, undefined>> {
     if (this.#isDone || this.#source.descriptor.fd < 0) return this.return();
     const batch = this.#batches[this.#turn] as DatagramBatch<A>;
     try {
       this.#signal?.throwIfAborted();
+      this.#begin();
       claim(batch, "recvmmsg");
     } catch (error) {
       this.#finish();
@@ -144,6 +148,12 @@ export class Batches<A extends Address = Address>
     }
   }
 
+  #begin(): void {
+    if (this.#hasBegun) return;
+    this.#source.enterLoop();
+    this.#hasBegun = true;
+  }
+
   #receive(batch: DatagramBatch<A>): IteratorResult<DatagramBatch<A>, undefined> | undefined {
     if (this.#source.descriptor.fd < 0) return DONE;
     return this.#source.receive(batch) > 0 ? { value: batch, done: false } : undefined;
@@ -156,6 +166,7 @@ export class Batches<A extends Address = Address>
   }
 
   #finish(): void {
+    if (this.#hasBegun && !this.#isDone) this.#source.leaveLoop();
     this.#isDone = true;
     for (const pending of this.#pending) {
       if (!pending.line) continue;

@@ -1,5 +1,4 @@
-import { EMFILE } from "../structs/constants/errno.ts";
-import { openError } from "./internal/descriptor.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type * as probes from "./internal/probes.ts";
 
 /** Whether something can be done here. */
@@ -43,12 +42,6 @@ export function capabilities(): Capabilities {
   return found;
 }
 
-// Its file cannot be read either when too many descriptors are open; Bun's error has no code then.
 function loadProbes(): typeof probes {
-  try {
-    return require("./internal/probes.ts");
-  } catch (error) {
-    if (`${error}`.includes("EMFILE")) throw openError(-EMFILE, "open");
-    throw error;
-  }
+  return loadModule(() => require("./internal/probes.ts"));
 }

@@ -16,11 +16,12 @@ import {
   SO_TIMESTAMPING,
   SOL_SOCKET,
 } from "../structs/constants/sys_socket.ts";
-import { type Address, type InetAddress, toInetAddress } from "./address.ts";
+import { type Address, type InetAddress, toPortlessAddress } from "./address.ts";
 import type { ExtendedError } from "./error_queue.ts";
 import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
 import type * as Codec from "./internal/control_codec.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type { HasDescriptor, PeerCredentials } from "./option.ts";
 
 /** A moment by the system's clock, or by a clock of the hardware, counted from 1970. */
@@ -112,7 +113,10 @@ export type PacketFamily = "ipv4" | "ipv6";
 
 /** From where a message is to go out. */
 export interface PacketSource {
-  /** One of this machine's addresses, or its text. Its port is not looked at. Default by route. */
+  /**
+   * One of this machine's addresses, or its text. Its port is not looked at, and may be left out:
+   * "10.1.1.1". Default by route.
+   */
   readonly source?: Address | string | undefined;
   /** Through which interface. Default the zone of the source, or by route. */
   readonly interfaceIndex?: number | undefined;
@@ -129,6 +133,7 @@ export let watchedWriter: (
 /** Says that the first bytes of a writer's memory are in use. */
 export let setWritten: (writer: ControlWriter, length: number) => void;
 
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const HEADER = cmsghdr.size;
 const SHORT = 2;
 const INT = 4;
@@ -335,7 +340,10 @@ export class ControlReader {
     return this.#kind === "inQueue" ? this.#int(0) : NONE;
   }
 
-  /** Through which interface it came. -1 where this is no packet info. */
+  /**
+   * Through which interface it came; 0 where it came by IPv4 before anybody asked. -1 where this is
+   * no packet info.
+   */
   get interfaceIndex(): number {
     if (this.#kind !== "packetInfo") return NONE;
     return this.#codec.interfaceIndexOf(this.#level, this.#usable(), this.#at);
@@ -429,6 +437,13 @@ export class ControlReader {
     if (this.#at === 0) return undefined;
     const { messageOf } = this.#codec;
     return messageOf(this.#kind, this.#level, this.#type, this.#usable(), this.#at, this.#length);
+  }
+
+  /** How console.log shows it. */
+  [INSPECT](): string {
+    if (!(#kind in this)) return "ControlReader";
+    const left = Math.max(this.#end - this.#next, 0);
+    return `ControlReader${this.#at === 0 ? "" : ` at ${this.#kind}`}, ${left} bytes left`;
   }
 
   #isTime(): boolean {
@@ -618,7 +633,7 @@ export class ControlWriter {
     if (interfaceIndex !== undefined)
       requireInteger(interfaceIndex, 0, INT_MAX, "an interface index");
     if (family !== undefined) requireFamily(family);
-    const address = source === undefined ? undefined : toInetAddress(source);
+    const address = source === undefined ? undefined : toPortlessAddress(source);
     if (family === undefined && address === undefined) requireFamily(family);
     const { level, type, data } = codec().encodePacketInfo(address, interfaceIndex, family);
     this.#add(level, type, data);
@@ -737,6 +752,12 @@ export class ControlWriter {
     this.#addInt(level, type, id);
   }
 
+  /** How console.log shows it. */
+  [INSPECT](): string {
+    if (!(#memory in this)) return "ControlWriter";
+    return `ControlWriter, ${this.#length} of ${this.#capacity} bytes`;
+  }
+
   #add(level: number, type: number, data: Uint8Array): void {
     const at = this.#fit(data.length);
     // First: it may be of the same memory, where the header is to be.
@@ -849,7 +870,7 @@ function descriptorNumbers(descriptors: readonly (HasDescriptor | number)[]): nu
 
 // What is known of each kind is loaded by the first reader, or the first writer that needs it.
 function codec(): typeof Codec {
-  loaded ??= require("./internal/control_codec.ts") as typeof Codec;
+  loaded ??= loadModule(() => require("./internal/control_codec.ts")) as typeof Codec;
   return loaded;
 }
 

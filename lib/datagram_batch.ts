@@ -12,8 +12,6 @@ import {
   EPIPE,
 } from "../structs/constants/errno.ts";
 import {
-  AF_INET,
-  AF_INET6,
   MSG_CTRUNC,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
@@ -31,11 +29,12 @@ import {
   type InetAddress,
   sendableLength,
   toAnyAddress,
+  toPortlessAddress,
 } from "./address.ts";
 import { check, SystemError } from "./error.ts";
 import { bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
-import { errorsOf } from "./internal/descriptor.ts";
+import { errorsOf, loadModule } from "./internal/descriptor.ts";
 import type { BatchTables, SegmentationOffload } from "./internal/offload.ts";
 import { SenderTable } from "./internal/sender_table.ts";
 import type * as slotControl from "./internal/slot_control.ts";
@@ -48,8 +47,9 @@ export interface DatagramBatchOptions {
   /** Slots: the most datagrams of one call. 1 to 1024, default 64. */
   readonly capacity?: number | undefined;
   /**
-   * Bytes of payload a slot holds; what is longer arrives truncated. 1 to 2^24, default 2048. For
-   * trains (`UdpOption.gro`) it takes 65,535 or more: 65,536 is what `batches` and `onBatch` use then.
+   * Bytes of payload a slot holds; what is longer arrives truncated. 1 to 2^24, default 2048. While
+   * `UdpOption.gro` is on, fewer than 65,535, which hold every train, are refused: `batches` and
+   * `onBatch` have 65,536 by default then.
    */
   readonly slotBytes?: number | undefined;
   /**
@@ -60,7 +60,8 @@ export interface DatagramBatchOptions {
   /**
    * Bytes of control messages of a slot, to receive and again to send: what the kernel tells of a
    * datagram beside its payload, once options of the socket ask for it, and what is said with one.
-   * 0 to 65536, default 256, which holds all that the methods here read and write; 0 is none.
+   * 0 to 65536, default 256, which holds all that the methods here read and write; 0 is none. While
+   * `UdpOption.gro` is on, fewer than 24, which tell the size of the segments, are refused.
    */
   readonly controlBytes?: number | undefined;
 }
@@ -159,6 +160,7 @@ export let requireIdle: (batch: DatagramBatch, syscall: string) => void;
 /** Overwrites all payloads, so that whoever looks at old contents sees it. */
 export let poison: (batch: DatagramBatch) => void;
 
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const HEADER = mmsghdr.size;
 const HEADER_WORDS = HEADER / 4;
 const NAME = sockaddr_storage.size;
@@ -193,8 +195,9 @@ const UINT_MAX = 2 ** 32 - 1;
  * written stays with the slot until the next receive.
  *
  * Lifetime: the contents are valid until the next receive into the batch. `free` empties `memory`
- * and every view. A batch belongs to one call at a time: while a promise form waits with it, every
- * other call fails with `EBUSY`.
+ * and every view. A batch belongs to one transfer at a time: while a promise form waits with it,
+ * every other receive into it and send of it fails with `EBUSY`. Its own methods work all the same,
+ * and what they write to slots that a send has not sent yet may go out: leave it alone meanwhile.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/recvmmsg.2.html | recvmmsg(2)}
  * @see {@link https://man7.org/linux/man-pages/man2/sendmmsg.2.html | sendmmsg(2)}
@@ -365,13 +368,19 @@ export class DatagramBatch<A extends Address = Address> {
     return this.#memory;
   }
 
-  /** How many slots are in use: set by a receive, and by whoever fills slots to send. */
+  /**
+   * How many slots are in use: set by a receive, and by whoever fills slots to send.
+   *
+   * @throws {RangeError} it is more than the capacity
+   * @throws {TypeError} the memory was freed or transferred
+   */
   get count(): number {
     return this.#count;
   }
 
   set count(count: number) {
     requireInteger(count, 0, this.#capacity, "the count of a DatagramBatch");
+    this.#requireUsable();
     this.#count = count;
   }
 
@@ -548,7 +557,10 @@ export class DatagramBatch<A extends Address = Address> {
     return this.#control.destination(i) as InetAddress | undefined;
   }
 
-  /** By which interface the datagram in slot i came in; -1 where the kernel did not tell. */
+  /**
+   * By which interface the datagram in slot i came in. -1 where the kernel did not tell: it does when
+   * it tells the `destination`, but for what came by IPv4 before the option was on.
+   */
   interfaceIndex(i: number): number {
     this.#requireSlot(i);
     return this.#control.interfaceIndex(i);
@@ -640,7 +652,7 @@ export class DatagramBatch<A extends Address = Address> {
   /** Whether `controlBytes` were too few for what the kernel had to tell of slot i. */
   controlTruncated(i: number): boolean {
     this.#requireSlot(i);
-    return (msghdr.msg_flags.get(this.#view, i * HEADER) & MSG_CTRUNC) !== 0;
+    return this.#controlTruncated(i);
   }
 
   /**
@@ -651,8 +663,8 @@ export class DatagramBatch<A extends Address = Address> {
    * socket too, when `IpOption.receivePacketInfo` is on), and else from the one that the route
    * chooses.
    *
-   * @throws {TypeError} the kernel did not tell where a slot was sent to: see `destination`; nothing
-   * is written
+   * @throws {TypeError} the kernel did not tell where a slot was sent to: see `destination`. The
+   * message names the slot and says why; nothing is written to any slot
    * @throws {RangeError} `controlBytes` have no room for it; nothing is written
    *
    * @example A server on all addresses of a machine
@@ -680,8 +692,8 @@ export class DatagramBatch<A extends Address = Address> {
     for (let k = first; k < end; k++) {
       if (!this.#control.knowsDestination(k))
         throw new TypeError(
-          `Cannot reply from where slot ${k} was sent to: the kernel did not tell, because ` +
-            "receivePacketInfo (of IpOption or Ipv6Option) was off, or there were no controlBytes",
+          `Cannot reply from where slot ${k} was sent to, which is not known: ` +
+            this.#control.whyNoDestination(k, this.#controlTruncated(k)),
         );
       this.#control.reply(k, false);
     }
@@ -692,16 +704,13 @@ export class DatagramBatch<A extends Address = Address> {
    * Sets the address that slot i goes out from. The slot fails with `EINVAL` where it is of another
    * family than where the slot goes, and with that or `ENETUNREACH` where it is not of this machine.
    *
-   * @param address an address, or its text, whose port does not matter; undefined leaves it to the
-   * kernel
+   * @param address an address, or its text, whose port does not matter and may be left out:
+   * "10.1.1.1", "fe80::1%eth0"; undefined leaves it to the kernel
    * @throws {TypeError} it is no IP address
    * @throws {RangeError} `controlBytes` have no room for it
    */
   setSource(i: number, address: InetAddress | string | undefined): void {
-    const source = address === undefined ? undefined : toAnyAddress(address);
-    const bytes = source && addressBytes(source);
-    if (bytes && bytes[0] !== AF_INET && bytes[0] !== AF_INET6)
-      throw new TypeError(`Cannot send from ${source}: expected an IP address`);
+    const bytes = address === undefined ? undefined : addressBytes(toPortlessAddress(address));
     this.#requireUsable();
     this.#requireSlot(i);
     this.#control.setSource(i, bytes);
@@ -730,7 +739,8 @@ export class DatagramBatch<A extends Address = Address> {
   }
 
   /**
-   * Sets the type of service or traffic class that slot i goes out with: DSCP and ECN together.
+   * Sets the type of service or traffic class that slot i goes out with: DSCP and ECN together, so
+   * that what `setEcn` has set before is overwritten.
    *
    * @param trafficClass 0 to 255; undefined is the socket's
    * @throws {RangeError} trafficClass is out of range, or `controlBytes` have no room for it
@@ -741,8 +751,9 @@ export class DatagramBatch<A extends Address = Address> {
   }
 
   /**
-   * Sets the ECN bits that slot i goes out with. The DSCP is that of `setTrafficClass`, or 0 where
-   * that was not called.
+   * Sets the ECN bits that slot i goes out with. The DSCP is that of `setTrafficClass`, called
+   * before; without that it is 0, and not that of the socket. A `setTrafficClass` after it
+   * overwrites the ECN bits.
    *
    * @param ecn 0 not capable, 1 ECT(1), 2 ECT(0), 3 congestion experienced
    * @throws {RangeError} ecn is out of range, or `controlBytes` have no room for it
@@ -925,6 +936,13 @@ export class DatagramBatch<A extends Address = Address> {
     this.free();
   }
 
+  /** How console.log shows it. */
+  [INSPECT](): string {
+    if (!(#homes in this)) return "DatagramBatch";
+    if (this.#gone() || this.#control.gone) return "DatagramBatch, freed";
+    return `DatagramBatch, ${this.#count} of ${this.#capacity} slots of ${this.#slotBytes} bytes`;
+  }
+
   #requireIdle(syscall: string): void {
     if (!this.#isClaimed) return;
     const hint = "A batch belongs to one call at a time: wait for the first, or use another batch";
@@ -967,6 +985,10 @@ export class DatagramBatch<A extends Address = Address> {
 
   #truncated(i: number): boolean {
     return (msghdr.msg_flags.get(this.#view, i * HEADER) & MSG_TRUNC) !== 0;
+  }
+
+  #controlTruncated(i: number): boolean {
+    return (msghdr.msg_flags.get(this.#view, i * HEADER) & MSG_CTRUNC) !== 0;
   }
 
   #gone(): boolean {
@@ -1260,7 +1282,7 @@ function layOut(capacity: number, sentStride: number): Layout {
 
 // Loaded by the first batch: an import pays for nothing that is not used.
 function loadSlotControl(): typeof slotControl {
-  return require("./internal/slot_control.ts");
+  return loadModule(() => require("./internal/slot_control.ts"));
 }
 
 const NO_BYTES = new Uint8Array(0);

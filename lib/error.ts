@@ -1,4 +1,4 @@
-import { EBADF, ETIMEDOUT } from "../structs/constants/errno.ts";
+import { EBADF, EMSGSIZE, ETIMEDOUT } from "../structs/constants/errno.ts";
 import { errorName, strerror } from "./sys/errno.ts";
 
 /** What an error tells beside its number; each becomes the property of that name. */
@@ -107,7 +107,7 @@ export class SystemError extends Error {
     if (option !== undefined) this.option = option;
     if (transferred) this.transferred = transferred;
     const call = `${kindOf(details)}${syscall} ${code}`;
-    const hint = details.hint ?? hints[call] ?? rareHint(call, code, address?.host);
+    const hint = details.hint ?? hints[call] ?? rareHint(call, code, address);
     if (hint) this.hint = hint;
   }
 }
@@ -183,8 +183,12 @@ export class ClosedError extends SystemError {
   /** @param syscall the C name of the call that was refused */
   constructor(syscall: string, details?: SystemErrorDetails) {
     super(EBADF, syscall, details);
+    this.message += OF_DESCRIPTORS.includes(syscall) ? ": it is closed" : ": the socket is closed";
   }
 }
+
+// What is called for descriptors that were received: they may be of anything.
+const OF_DESCRIPTORS: readonly string[] = ["fcntl", "fstat", "take"];
 
 /** One attempt to connect that failed. */
 export interface ConnectAttempt {
@@ -367,13 +371,36 @@ function describe(errno: number): string {
 }
 
 // What few programs need is a table of its own.
-function rareHint(call: string, code: string, host: string | undefined): string | undefined {
+function rareHint(
+  call: string,
+  code: string,
+  address: SystemErrorDetails["address"],
+): string | undefined {
   if (code !== "EPERM" && code !== "EACCES" && code !== "EINVAL") return undefined;
   try {
     const { hintOf }: typeof import("./internal/hints.ts") = require("./internal/hints.ts");
-    return hintOf(call, code, host);
+    return hintOf(call, code, address);
   } catch {
     // It cannot be read, for lack of descriptors. The error matters more.
+    return undefined;
+  }
+}
+
+/**
+ * What helps a send of a datagram that was too long, where the socket says what a packet may be.
+ * Undefined where not, or where it is no such error.
+ */
+export function tooLongHint(
+  result: number,
+  syscall: string,
+  fd: number,
+  isVersion6: boolean,
+): string | undefined {
+  if (result !== -EMSGSIZE || !syscall.startsWith("send")) return undefined;
+  try {
+    const { hintOfPath }: typeof import("./internal/hints.ts") = require("./internal/hints.ts");
+    return hintOfPath(fd, isVersion6);
+  } catch {
     return undefined;
   }
 }
@@ -394,13 +421,22 @@ const hints: Readonly<Record<string, string>> = {
   "bind EADDRNOTAVAIL": "No interface of this machine has that address",
   "connect EACCES": BROADCAST,
   "recv ECONNREFUSED": REFUSED,
+  "recvfrom ECONNREFUSED": REFUSED,
   "recvmmsg ECONNREFUSED": REFUSED,
+  "recvmsg ECONNREFUSED": REFUSED,
   "send ECONNREFUSED": REFUSED,
   "send EDESTADDRREQ": NO_PEER,
   "send EMSGSIZE": TOO_LONG,
+  "sendmmsg EACCES": BROADCAST,
+  "sendmmsg ECONNREFUSED": REFUSED,
+  "sendmmsg EDESTADDRREQ": NO_PEER,
   "sendmmsg EMSGSIZE": TOO_LONG,
+  "sendmsg EACCES": BROADCAST,
+  "sendmsg ECONNREFUSED": REFUSED,
+  "sendmsg EDESTADDRREQ": NO_PEER,
   "sendmsg EMSGSIZE": TOO_LONG,
   "sendto EACCES": BROADCAST,
+  "sendto ECONNREFUSED": REFUSED,
   "sendto EMSGSIZE": TOO_LONG,
   "unix bind EADDRINUSE":
     "Another socket has that name, or its file was left behind: { removeStale: true } removes a file that nobody listens on",

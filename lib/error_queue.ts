@@ -8,7 +8,11 @@ import type { End, PromisedCall } from "./internal/wait_line.ts";
 
 /** What all entries tell that are about one datagram. */
 interface AboutDatagram {
-  /** Where the datagram was to go. Undefined where the kernel does not say. */
+  /**
+   * Where the datagram was to go. Undefined where the kernel does not say. Its port is 0 where this
+   * host itself could not send it ("local", or "pathMtu" without an offender) over IPv4, from a socket
+   * that is not connected: the kernel does not say which then. The call that has failed does.
+   */
   readonly destination: InetAddress | undefined;
   /** The beginning of the datagram's payload, as far as it came back: often none. */
   readonly payload: Uint8Array<ArrayBuffer>;

@@ -66,6 +66,7 @@ export interface FilterInstruction {
 /** The instructions of a program as the kernel takes them: read, never write. Undefined for others. */
 export let programBytes: (program: unknown) => Uint8Array<ArrayBuffer> | undefined;
 
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const INT_MIN = -(2 ** 31);
 const UINT_MAX = 2 ** 32 - 1;
 const U16_MAX = 0xffff;
@@ -314,6 +315,12 @@ export class FilterProgram {
   toString(): string {
     const lines = this.instructions.map(({ code, jt, jf, k }) => `${code} ${jt} ${jf} ${k}`);
     return [`${lines.length}`, ...lines].join("\n");
+  }
+
+  /** How console.log shows it. */
+  [INSPECT](): string {
+    if (!(#bytes in this)) return "FilterProgram";
+    return `FilterProgram, ${this.length} instruction${this.length === 1 ? "" : "s"}`;
   }
 
   static {

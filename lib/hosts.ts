@@ -4,6 +4,7 @@
  * @module
  */
 import type { InetAddress } from "./address.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type { AddressLike } from "./prefix.ts";
 import type { CancelOptions, TimeoutOptions } from "./socket.ts";
 
@@ -99,5 +100,7 @@ export function hostByAddressSync(address: AddressLike, options?: TimeoutOptions
 
 // Loaded when a host is first asked for: an import pays for nothing that is not used.
 function entries() {
-  return require("./internal/host_entries.ts") as typeof import("./internal/host_entries.ts");
+  return loadModule(() =>
+    require("./internal/host_entries.ts"),
+  ) as typeof import("./internal/host_entries.ts");
 }

@@ -236,7 +236,12 @@ export {
   TcpSocket,
   type TcpSocketOptions,
 } from "./tcp_socket.ts";
-export { type PathMtuDiscovery, UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
+export {
+  type DatagramMetadata,
+  type PathMtuDiscovery,
+  UdpSocket,
+  type UdpSocketOptions,
+} from "./udp_socket.ts";
 export {
   type UnixBindOptions,
   UnixDatagramSocket,

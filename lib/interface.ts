@@ -1,4 +1,5 @@
 import type { InetAddress } from "./address.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type { Device } from "./internal/interface_kernel.ts";
 import type { Socket } from "./socket.ts";
 
@@ -269,5 +270,7 @@ export class NetworkInterface {
 
 // Loaded when an interface is first looked at: an import pays for nothing that is not used.
 function kernel() {
-  return require("./internal/interface_kernel.ts") as typeof import("./internal/interface_kernel.ts");
+  return loadModule(() =>
+    require("./internal/interface_kernel.ts"),
+  ) as typeof import("./internal/interface_kernel.ts");
 }

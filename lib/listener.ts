@@ -1,6 +1,6 @@
 import type { Address } from "./address.ts";
 import { type CancelSignal, ClosedError } from "./error.ts";
-import type { Descriptor } from "./internal/descriptor.ts";
+import { type Descriptor, loadModule } from "./internal/descriptor.ts";
 import type { Parts } from "./internal/parts.ts";
 import {
   type AsyncOptions,
@@ -79,8 +79,9 @@ export abstract class Listener<A extends Address, Connection extends Socket<A>> 
    * @throws {SystemError} `EINVAL` the socket was shut down
    */
   connections(options: ConnectionsOptions = {}): AsyncIterableIterator<Connection, undefined> {
-    const { Connections }: typeof import("./internal/connections.ts") =
-      require("./internal/connections.ts");
+    const { Connections }: typeof import("./internal/connections.ts") = loadModule(() =>
+      require("./internal/connections.ts"),
+    );
     const descriptor = descriptorOf(this) as Descriptor;
     if (descriptor.fd < 0) throw new ClosedError("accept4");
     return new Connections<Connection>(

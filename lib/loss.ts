@@ -1,4 +1,5 @@
 import type { DatagramBatch } from "./datagram_batch.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type { LossCounters } from "./internal/loss_counters.ts";
 import type { InterfaceLike } from "./multicast.ts";
 import type { Socket } from "./socket.ts";
@@ -137,8 +138,9 @@ export class LossWindow {
    * @throws {ClosedError} the socket is closed
    */
   constructor(socket: Socket, options: LossWindowOptions = {}) {
-    const module: typeof import("./internal/loss_counters.ts") =
-      require("./internal/loss_counters.ts");
+    const module: typeof import("./internal/loss_counters.ts") = loadModule(() =>
+      require("./internal/loss_counters.ts"),
+    );
     this.#counters = new module.LossCounters(socket, options);
   }
 

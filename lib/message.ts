@@ -11,8 +11,9 @@ import {
   toAnyAddress,
 } from "./address.ts";
 import type { ControlMessage, ControlWriter } from "./control.ts";
-import { addressOf, byteLengthOf, bytesOf } from "./ffi/memory.ts";
+import { addressOf, bufferOf, byteLengthOf, bytesOf, isDetached } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type { Rights } from "./internal/received_rights.ts";
 import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import { recvmsg, sendmsg } from "./sys/socket.ts";
@@ -67,6 +68,7 @@ export interface Records {
   readonly bringsDescriptors: boolean;
 }
 
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const HEADER = msghdr.size;
 const NAME = HEADER;
 const NAME_BYTES = sockaddr_storage.size;
@@ -85,7 +87,9 @@ const inCall: { vectors: readonly ArrayBufferView[] } = { vectors: [] };
  * address, control messages, flags. Made once and used many times.
  *
  * Lifetime: the vectors stay the caller's memory, and the message keeps them alive. What a receive
- * told is valid until the next one.
+ * told is valid until the next one. While a promise form waits with it, nothing else is refused, unlike
+ * with a `DatagramBatch`: other calls and its setters change what goes or where it comes to, so leave
+ * it alone meanwhile.
  *
  * @see {@link https://man7.org/linux/man-pages/man2/recvmsg.2.html | recvmsg(2)}
  * @see {@link https://man7.org/linux/man-pages/man2/sendmsg.2.html | sendmsg(2)}
@@ -282,6 +286,17 @@ export class Message {
     this.#vectors = Object.freeze(partly ? [after(partly, left), ...rest] : []);
   }
 
+  /** How console.log shows it. */
+  [INSPECT](): string {
+    if (!(#view in this)) return "Message";
+    const { address } = this;
+    const bytes = this.#vectors.reduce((sum, vector) => sum + lengthLeft(vector), 0);
+    const { length } = this.#vectors;
+    const payload = `${bytes} bytes in ${length} vector${length === 1 ? "" : "s"}`;
+    const used = `${this.#controlLength} of ${lengthLeft(this.#control)} controlBytes`;
+    return `Message, ${payload}, ${used}${address ? `, ${address}` : ""}`;
+  }
+
   // Writes what the kernel follows, anew for each call: a caller may have moved or detached memory
   // since. Returns the sum of the lengths.
   #point(): number {
@@ -374,12 +389,12 @@ export class Message {
 let rights: ReturnType<typeof loadRights> | undefined;
 
 function loadRights(): typeof import("./internal/received_rights.ts") {
-  return require("./internal/received_rights.ts");
+  return loadModule(() => require("./internal/received_rights.ts"));
 }
 
 // Loaded when control messages are first looked at, or written.
 function control(): typeof import("./control.ts") {
-  return require("./control.ts");
+  return loadModule(() => require("./control.ts"));
 }
 
 // Read once, and no longer than the kernel allows: what looks like an array can be endless.
@@ -399,6 +414,11 @@ function copyVectors(vectors: ArrayBufferView | readonly ArrayBufferView[]): Arr
     list.push(view);
   }
   return list;
+}
+
+// A view of memory that has gone has no length: a DataView throws.
+function lengthLeft(view: ArrayBufferView): number {
+  return isDetached(bufferOf(view) as ArrayBuffer) ? 0 : byteLengthOf(view);
 }
 
 // The rest of a view, as bytes.

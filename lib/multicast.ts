@@ -1,4 +1,5 @@
 import type { Address, InetAddress } from "./address.ts";
+import { loadModule } from "./internal/descriptor.ts";
 
 /**
  * An interface: its index, its name ("eth0"), or an address that it has, or the text of one. 0 lets the
@@ -90,7 +91,8 @@ export interface MembershipsOptions {
  * ```
  */
 export function memberships(options: MembershipsOptions = {}): InterfaceMembership[] {
-  const { listMemberships }: typeof import("./internal/memberships.ts") =
-    require("./internal/memberships.ts");
+  const { listMemberships }: typeof import("./internal/memberships.ts") = loadModule(() =>
+    require("./internal/memberships.ts"),
+  );
   return listMemberships(options);
 }

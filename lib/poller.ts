@@ -1,4 +1,5 @@
 import { requireBoolean } from "./internal/arguments.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import { loadPoller } from "./internal/lazy_poller.ts";
 import type { DoorbellName, RingerName } from "./internal/ringer.ts";
 import type * as turn from "./internal/turn.ts";
@@ -96,7 +97,7 @@ class Poller {
 }
 
 function loadTurn(): typeof turn {
-  return require("./internal/turn.ts");
+  return loadModule(() => require("./internal/turn.ts"));
 }
 
 export type { Poller };

@@ -1,6 +1,6 @@
 import { sockaddr_in } from "../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../structs/sockaddr_in6.ts";
-import { type InetAddress, toInetAddress } from "./address.ts";
+import { type InetAddress, toPortlessAddress } from "./address.ts";
 import { bytesOfInet4, bytesOfInet6, Inet4Address, Inet6Address } from "./inet_address.ts";
 import { describe, requireInteger, requireOptions } from "./internal/arguments.ts";
 import { formatInet4, formatInet6 } from "./internal/inet_text.ts";
@@ -79,7 +79,7 @@ export class Prefix {
    * @throws {RangeError} the length is out of range
    */
   static of(address: AddressLike, length: number): Prefix {
-    const known = toAnyAddress(address);
+    const known = toPortlessAddress(address);
     const whole = known instanceof Inet6Address ? 8 * GROUPS_BYTES : 8 * QUAD_BYTES;
     const [bytes, bits] = normalize(known, length, whole);
     return new Prefix(`${textOf(masked(bytes, bits))}/${bits}`);
@@ -118,7 +118,7 @@ export class Prefix {
   contains(other: AddressLike | Prefix): boolean {
     if (isPrefix(other))
       return other.#length >= this.#length && holds(this.#bytes, this.#length, other.#bytes);
-    return holds(this.#bytes, this.#length, hostBytes(toAnyAddress(other)));
+    return holds(this.#bytes, this.#length, hostBytes(toPortlessAddress(other)));
   }
 
   /**
@@ -273,7 +273,7 @@ export class AddressList {
    * @throws {TypeError} address is none
    */
   check(address: AddressLike): boolean {
-    const bytes = hostBytes(toAnyAddress(address));
+    const bytes = hostBytes(toPortlessAddress(address));
     const rule = this.#rules.find(({ first, last }) => isBetween(bytes, first, last));
     return (rule?.verdict ?? this.#otherwise) === "allow";
   }
@@ -305,9 +305,9 @@ function toRange(first: AddressLike | Prefix, last?: AddressLike): Omit<Rule, "v
     const [begin, end] = rangeOf(prefix);
     return { first: begin, last: end, entry: { prefix: `${prefix}` } };
   }
-  const begin = hostBytes(toAnyAddress(first as AddressLike));
+  const begin = hostBytes(toPortlessAddress(first as AddressLike));
   if (last === undefined) return { first: begin, last: begin, entry: { address: textOf(begin) } };
-  const end = hostBytes(toAnyAddress(last));
+  const end = hostBytes(toPortlessAddress(last));
   const [from, to] = [textOf(begin), textOf(end)];
   if (begin.length !== end.length)
     throw new TypeError(`Cannot make a range of ${from} and ${to}: they are of two families`);
@@ -374,12 +374,7 @@ function textOf(bytes: Uint8Array): string {
   return bytes.length === QUAD_BYTES ? formatInet4(bytes, 0) : formatInet6(bytes, 0);
 }
 
-/** An address, or of its text, which may have a port. */
-export function toAnyAddress(value: AddressLike): InetAddress {
-  return (typeof value === "string" && addressWithoutPort(value)) || toInetAddress(value);
-}
-
-// The text of an address without a port, as prefixes and lists are mostly written.
+// The text of an address without a port, as prefixes are written.
 function addressWithoutPort(text: string): InetAddress | undefined {
   try {
     return text.includes(":") ? new Inet6Address(text, 0) : new Inet4Address(text, 0);

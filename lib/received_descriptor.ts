@@ -140,6 +140,11 @@ export class ReceivedDescriptor {
     this.close();
   }
 
+  /** What it is, for logs: what console.log shows. */
+  toString(): string {
+    return this[INSPECT]();
+  }
+
   /** How console.log shows it. */
   [INSPECT](): string {
     if (!(#descriptor in this)) return "ReceivedDescriptor";

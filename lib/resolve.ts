@@ -1,4 +1,5 @@
 import type { InetAddress } from "./address.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type { CancelOptions, SocketType, TimeoutOptions } from "./socket.ts";
 
 /** What `resolve` is to look for, and how. All flags are false by default. */
@@ -194,5 +195,7 @@ export function reverseSync(
 
 // Loaded when something is first resolved: an import pays for nothing that is not used.
 function resolution() {
-  return require("./internal/resolution.ts") as typeof import("./internal/resolution.ts");
+  return loadModule(() =>
+    require("./internal/resolution.ts"),
+  ) as typeof import("./internal/resolution.ts");
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { loadModule } from "./internal/descriptor.ts";
 /** A service and its port. */
 export interface Service {
   /** Its official name. */
@@ -110,5 +111,7 @@ export function protocols(): Protocol[] {
 
 // Loaded when something is first looked up: an import pays for nothing that is not used.
 function tables() {
-  return require("./internal/service_tables.ts") as typeof import("./internal/service_tables.ts");
+  return loadModule(() =>
+    require("./internal/service_tables.ts"),
+  ) as typeof import("./internal/service_tables.ts");
 }

@@ -98,6 +98,7 @@ import {
   SystemError,
   type SystemErrorDetails,
   systemError,
+  tooLongHint,
   withDetails,
 } from "./error.ts";
 import type {
@@ -128,7 +129,7 @@ import {
   pauseUntil,
   waitUntil,
 } from "./internal/deadline.ts";
-import { Descriptor, openError } from "./internal/descriptor.ts";
+import { Descriptor, loadModule, openError } from "./internal/descriptor.ts";
 import type { KernelErrors } from "./internal/kernel_errors.ts";
 import { loadErrorQueue, loadErrors, loadZeroCopy } from "./internal/lazy_errors.ts";
 import { loadOffload } from "./internal/lazy_offload.ts";
@@ -413,6 +414,10 @@ const option = new Int32Array(new ArrayBuffer(4));
  * thread share one time budget for each turn of the loop (see `poller`). `close` rejects what waits
  * with a ClosedError, `detach` with `ECANCELED`.
  *
+ * A promise form is tried at once, before it returns, unless another one waits for that direction or
+ * the turn has no time left: then later. So of a send that was not awaited before `close` nobody
+ * knows whether it was made. Await it first, or use `try…` or `…Sync`.
+ *
  * Lifetime: until `close`, `detach` or the end of a `using` block. A socket that is dropped open is
  * closed some time after the engine has collected it, unless its thread is terminated before. With
  * `BUN_SOCKETS_LEAKS=1` in the environment a warning says then where it was made. `openSockets` lists
@@ -461,6 +466,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   /** What is called when a send finds no room: the handler of batches wants to know. */
   #onFull: (() => undefined) | undefined;
   #subscription: BatchSubscription | undefined;
+  /** The loops of batches that have begun and not ended. */
+  #loops = 0;
 
   /**
    * Creates a socket.
@@ -1763,7 +1770,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   /**
    * Sends the slots of a batch, waiting for room; the promise form of `sendBatchSync`. The batch is
-   * the call's until it is answered: every other call with it fails with `EBUSY`.
+   * the call's until it is answered: every other receive into it and send of it fails with `EBUSY`.
    *
    * @param first the slot to start with, 0 to `batch.count`
    * @returns datagrams sent; fewer than there are when some failed, or when `batch.stopped` tells
@@ -1862,8 +1869,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   /**
    * Fills a batch with the datagrams that are waiting, and waits for at least one; the promise form
-   * of `receiveBatchSync`. The batch is the call's until it is answered: every other call with it
-   * fails with `EBUSY`.
+   * of `receiveBatchSync`. The batch is the call's until it is answered: every other receive into it
+   * and send of it fails with `EBUSY`.
    *
    * @returns datagrams received, at least 1
    * @throws {TimeoutError} none came in time
@@ -1887,13 +1894,19 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   /**
    * Receives batches for `for await`: each step waits until there are datagrams, and gives them in a
-   * DatagramBatch whose contents are valid until the next step. Leaving the loop frees it. Where
-   * `UdpOption.gro` is on, its slots hold every train unless `slotBytes` says otherwise. The loop
+   * DatagramBatch whose contents are valid until the next step. Leaving the loop frees it. The loop
    * ends when the socket is closed or detached by this program; an error of the socket is thrown
    * into it.
    *
-   * @throws {TypeError} the socket is a stream
-   * @throws {RangeError} an option is out of range
+   * Set `UdpOption.gro` before: where it is on, slots have 65,536 bytes by default, which hold every
+   * train; and `slotBytes` below 65,535 or `controlBytes` below 24 are refused. Set after, the batches
+   * are the ones that were made, and the next step fails where they are too small.
+   *
+   * A handler (`onBatch`) that is not stopped would have to let the loop go before for ever, so there
+   * may only be one of the two.
+   *
+   * @throws {TypeError} the socket is a stream, or has a handler, here or in the first step
+   * @throws {RangeError} an option is out of range, or too small for trains
    *
    * @example An echo server that serves beside everything else
    * ```ts
@@ -1911,7 +1924,8 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   batches(options: BatchesOptions = {}): Batches<A> {
     this.#requireDatagrams();
-    const { Batches }: typeof import("./batches.ts") = require("./batches.ts");
+    this.#requireNoHandler();
+    const { Batches }: typeof import("./batches.ts") = loadModule(() => require("./batches.ts"));
     return new Batches(this.#source(), this.#withTrainRoom(options));
   }
 
@@ -1919,14 +1933,17 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * Calls a function with each batch of datagrams that comes, until the socket is closed: the
    * cheapest way to serve. The contents are valid until the function returns, or until the promise
    * settles that it returns: nothing more is received before. What it throws is reported
-   * (`reportError`) and pauses the socket.
+   * (`reportError`) and pauses the socket. Promise forms that receive go before it.
+   *
+   * Set `UdpOption.gro` before, as for `batches`.
    *
    * Unlike a loop, this returns at once: `using` at the top of a program would close the socket when
    * the last line of the program has run, so a server's socket is a `const`.
    *
    * @param handler called with the batch, in the order of arrival
-   * @throws {TypeError} the socket is a stream, or has a handler already
-   * @throws {RangeError} an option is out of range
+   * @throws {TypeError} the socket is a stream, or has a handler already, or a loop of `batches` that
+   * has begun and not ended
+   * @throws {RangeError} an option is out of range, or too small for trains
    *
    * @example Echo, and stop
    * ```ts
@@ -1944,7 +1961,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     this.#requireOpen("recvmmsg");
     if (this.#subscription?.stopped === false)
       throw new TypeError("Cannot add a second handler to a socket: stop the first one");
-    const { subscribe }: typeof import("./batches.ts") = require("./batches.ts");
+    if (this.#loops > 0)
+      throw new TypeError(
+        "Cannot add a handler to a socket beside a loop of batches: end the loop",
+      );
+    const { subscribe }: typeof import("./batches.ts") = loadModule(() => require("./batches.ts"));
     this.#subscription = subscribe(
       this.#source(),
       handler as BatchHandler,
@@ -1953,10 +1974,14 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     return this.#subscription;
   }
 
-  // Slots that hold every train, where the caller does not say how long they are.
+  // Slots that hold every train, where the caller does not say how long they are; and room for the
+  // size of their segments.
   #withTrainRoom<Options extends DatagramBatchOptions>(options: Options): Options {
     if (!this.#link.coalesces) return options;
-    const { slotBytes } = requireOptions(options);
+    const { slotBytes, controlBytes } = requireOptions(options);
+    // What is out of any range the batch itself refuses.
+    if (typeof controlBytes === "number" && controlBytes >= 0 && controlBytes < SEGMENT_CONTROL)
+      throw tooFewForSegments(controlBytes);
     if (slotBytes === undefined) return { ...options, slotBytes: TRAIN_SLOT_BYTES };
     if (typeof slotBytes === "number" && slotBytes < TRAIN_SLOT_BYTES - 1)
       throw tooShortForTrains(slotBytes);
@@ -1972,7 +1997,21 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
         this.#onFull = listener;
       },
       hasQueuesOfOthers: () => this.#hasQueuesOfOthers(),
+      enterLoop: () => {
+        this.#requireNoHandler();
+        this.#loops++;
+      },
+      leaveLoop: () => {
+        this.#loops--;
+      },
     };
+  }
+
+  #requireNoHandler(): void {
+    if (this.#subscription?.stopped === false)
+      throw new TypeError(
+        "Cannot loop over batches of a socket that has a handler: stop that first",
+      );
   }
 
   // At the end of a seqpacket connection recvmmsg(2) would fill every slot with nothing.
@@ -2240,7 +2279,11 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     // A descriptor among the control messages may be the bad one.
     if (result === -EBADF && this.#descriptor.fd >= 0) return new SystemError(result, syscall);
     if (result === -ECONNREFUSED) this.#forgetDeadPeer();
-    return systemError(result, syscall, { ...details, unix: this.#domain === AF_UNIX });
+    const unix = this.#domain === AF_UNIX;
+    const hint = unix
+      ? undefined
+      : tooLongHint(result, syscall, this.#descriptor.fd, this.#domain === AF_INET6);
+    return systemError(result, syscall, { hint, ...details, unix });
   }
 
   // A Unix datagram socket whose peer was closed has none any more, once a send has been refused.
@@ -2303,7 +2346,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 }
 
 function loadFilters(): typeof import("./internal/socket_filter.ts") {
-  return require("./internal/socket_filter.ts");
+  return loadModule(() => require("./internal/socket_filter.ts"));
 }
 
 function isInet(domain: number): boolean {

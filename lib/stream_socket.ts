@@ -21,7 +21,7 @@ import type { Address } from "./address.ts";
 import { check } from "./error.ts";
 import { requireFlags, requireInteger, requireOptions, toView } from "./internal/arguments.ts";
 import { deadlineAfter, mayBeReady, waitUntil } from "./internal/deadline.ts";
-import { Descriptor } from "./internal/descriptor.ts";
+import { Descriptor, loadModule } from "./internal/descriptor.ts";
 import type { TransferOptions } from "./internal/idle.ts";
 import { adoptParts, type Kind, openPair, type Parts, readInt } from "./internal/parts.ts";
 import {
@@ -577,7 +577,9 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
       if (options !== undefined) this.#reader.configure(options);
       return this.#reader;
     }
-    const { SocketReader }: typeof import("./socket_reader.ts") = require("./socket_reader.ts");
+    const { SocketReader }: typeof import("./socket_reader.ts") = loadModule(() =>
+      require("./socket_reader.ts"),
+    );
     this.#reader = new SocketReader(this.#stream, options);
     return this.#reader;
   }
@@ -593,7 +595,9 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
       if (options !== undefined) this.#writer.configure(options);
       return this.#writer;
     }
-    const { SocketWriter }: typeof import("./socket_writer.ts") = require("./socket_writer.ts");
+    const { SocketWriter }: typeof import("./socket_writer.ts") = loadModule(() =>
+      require("./socket_writer.ts"),
+    );
     const shutdown = () => this.shutdown("write");
     this.#writer = new SocketWriter(this.#stream, shutdown, options);
     return this.#writer;
@@ -693,13 +697,13 @@ function toOneView(data: StreamData, textToo: boolean): ArrayBufferView {
 
 // What not every program needs is loaded when it is first called.
 function loadSendFile(): typeof import("./internal/sendfile.ts") {
-  return require("./internal/sendfile.ts");
+  return loadModule(() => require("./internal/sendfile.ts"));
 }
 
 function loadSplice(): typeof import("./internal/splice.ts") {
-  return require("./internal/splice.ts");
+  return loadModule(() => require("./internal/splice.ts"));
 }
 
 function loadWebStreams(): typeof import("./internal/web_streams.ts") {
-  return require("./internal/web_streams.ts");
+  return loadModule(() => require("./internal/web_streams.ts"));
 }

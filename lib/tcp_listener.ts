@@ -1,4 +1,5 @@
 import type { Address, InetAddress } from "./address.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import { adoptParts, type Kind, type Parts } from "./internal/parts.ts";
 import { Listener } from "./listener.ts";
 import type { ReceivedDescriptor } from "./received_descriptor.ts";
@@ -163,5 +164,5 @@ export class TcpListener extends Listener<InetAddress, TcpSocket> {
 
 // Listening is a part of its own: programs that only connect, or adopt, need none of it.
 function loadListen(): typeof import("./internal/tcp_listen.ts") {
-  return require("./internal/tcp_listen.ts");
+  return loadModule(() => require("./internal/tcp_listen.ts"));
 }

@@ -4,6 +4,7 @@ import { AF_INET, AF_INET6, SOCK_STREAM } from "../structs/constants/sys_socket.
 import { type Address, type InetAddress, toInetAddress } from "./address.ts";
 import { check } from "./error.ts";
 import { requireBoolean, requireOptions } from "./internal/arguments.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import { loadZeroCopy } from "./internal/lazy_errors.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
 import {
@@ -223,7 +224,9 @@ export class TcpSocket extends StreamSocket<InetAddress> {
    * @throws {SystemError} `EMFILE` too many open descriptors
    */
   static override pair(): [TcpSocket, TcpSocket] {
-    const { TcpListener }: typeof import("./tcp_listener.ts") = require("./tcp_listener.ts");
+    const { TcpListener }: typeof import("./tcp_listener.ts") = loadModule(() =>
+      require("./tcp_listener.ts"),
+    );
     using listener = TcpListener.listen("127.0.0.1:0");
     const left = TcpSocket.connectSync(listener.localAddress);
     try {
@@ -294,7 +297,9 @@ export class TcpSocket extends StreamSocket<InetAddress> {
    * @throws {ClosedError} the socket is closed
    */
   get info(): TcpInfo {
-    const { readTcpInfo }: typeof import("./tcp_info.ts") = require("./tcp_info.ts");
+    const { readTcpInfo }: typeof import("./tcp_info.ts") = loadModule(() =>
+      require("./tcp_info.ts"),
+    );
     return readTcpInfo(this.getOption(loadOptions().TcpOption.info));
   }
 
@@ -402,5 +407,5 @@ export function copyNoDelay({ noDelay }: TcpSocketOptions): boolean | undefined 
 
 // Connecting is a part of its own: programs that only listen need none of it.
 function loadConnect(): typeof import("./internal/tcp_connect.ts") {
-  return require("./internal/tcp_connect.ts");
+  return loadModule(() => require("./internal/tcp_connect.ts"));
 }

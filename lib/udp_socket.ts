@@ -2,7 +2,7 @@ import { IPPROTO_UDP } from "../structs/constants/netinet_in.ts";
 import { AF_INET, AF_INET6, SOCK_DGRAM } from "../structs/constants/sys_socket.ts";
 import { type Address, type InetAddress, toInetAddress } from "./address.ts";
 import { requireBoolean } from "./internal/arguments.ts";
-import type { Descriptor } from "./internal/descriptor.ts";
+import { type Descriptor, loadModule } from "./internal/descriptor.ts";
 import { loadZeroCopy } from "./internal/lazy_errors.ts";
 import { loadOffload } from "./internal/lazy_offload.ts";
 import { adoptParts, copyOptions, type Kind, openParts, orClose } from "./internal/parts.ts";
@@ -44,7 +44,57 @@ import type {
 export interface UdpSocketOptions extends SocketOptions {
   /** Whether errors of the network are queued: see `Socket.queueErrors`. Default false. */
   readonly queueErrors?: boolean | undefined;
+  /**
+   * What the kernel is to tell of each datagram beside its payload, from the first one on; of an IPv6
+   * socket that carries IPv4 also of that. A `DatagramBatch` tells it by slot, a `Message` among its
+   * control messages. The 256 `controlBytes` that a batch has by default hold all of it. Default
+   * nothing.
+   *
+   * Each is an option, or two, that can be set by itself and later, too; but what has come until then
+   * may be told of in part only. An option that this kernel does not have, or not to us, fails the
+   * call as `setOption` does, and nothing is opened.
+   *
+   * @example A server on all addresses of a machine, over IPv4 and IPv6
+   * ```ts
+   * import { DatagramBatch, UdpSocket } from "bun-sockets";
+   *
+   * const metadata = ["destination", "trafficClass"] as const;
+   * using server = UdpSocket.bind("[::]:0", { metadata });
+   * using client = UdpSocket.open("ipv4");
+   * client.sendToSync("ping", `127.0.0.2:${server.localAddress.port}`);
+   *
+   * using batch = new DatagramBatch();
+   * server.receiveBatchSync(batch, { timeoutMs: 1000 });
+   * console.log(batch.destination(0)?.host, batch.ecn(0)); // ::ffff:127.0.0.2 0
+   * batch.reply(); // from there
+   * server.trySendBatch(batch);
+   * const { address } = await client.receiveFrom(new Uint8Array(4));
+   * console.log(address.host); // 127.0.0.2
+   * ```
+   */
+  readonly metadata?: readonly DatagramMetadata[] | undefined;
 }
+
+/**
+ * What the kernel can tell of a datagram beside its payload.
+ *
+ * - "destination": where it was sent to, and by which interface it came: `DatagramBatch.destination`,
+ *   `interfaceIndex`, and what `reply` needs (`receivePacketInfo` of `IpOption` and `Ipv6Option`).
+ * - "ttl": its TTL or hop limit: `ttl` (`IpOption.receiveTtl`, `Ipv6Option.receiveHopLimit`).
+ * - "trafficClass": DSCP and ECN: `trafficClass`, `ecn` (`IpOption.receiveTos`,
+ *   `Ipv6Option.receiveTrafficClass`).
+ * - "timestamp": when it came: `timestampNs` (`SocketOption.timestampNs`).
+ * - "mark": the mark that the firewall set: `mark` (`SocketOption.receiveMark`, Linux 5.19, which takes
+ *   CAP_NET_RAW or CAP_NET_ADMIN).
+ * - "dropped": how many the socket had dropped: `dropped` (`SocketOption.receiveQueueOverflow`).
+ */
+export type DatagramMetadata =
+  | "destination"
+  | "ttl"
+  | "trafficClass"
+  | "timestamp"
+  | "mark"
+  | "dropped";
 
 /**
  * What becomes of a datagram that is longer than its path carries.
@@ -143,11 +193,13 @@ export class UdpSocket extends Socket<InetAddress, InetAddress> {
   ): UdpSocket {
     const domain = family === "ipv4" ? AF_INET : AF_INET6;
     const copy = copyOptions(options, domain);
-    const { queueErrors = false } = options;
+    const { queueErrors = false, metadata } = options;
     requireBoolean(queueErrors, "queueErrors");
+    const told = metadata === undefined ? undefined : loadMetadata().copyMetadata(metadata);
     const udp = new UdpSocket(openParts(domain, SOCK_DGRAM, 0, copy));
     return orClose(udp, () => {
       if (queueErrors) udp.queueErrors = true;
+      if (told) loadMetadata().askFor(udp, told, copy.ipv6Only === true);
       copy.configure?.(udp);
       work(udp);
     });
@@ -502,10 +554,14 @@ export class UdpSocket extends Socket<InetAddress, InetAddress> {
   }
 }
 
+function loadMetadata(): typeof import("./internal/metadata.ts") {
+  return loadModule(() => require("./internal/metadata.ts"));
+}
+
 function loadPathMtu(): typeof import("./internal/path_mtu.ts") {
-  return require("./internal/path_mtu.ts");
+  return loadModule(() => require("./internal/path_mtu.ts"));
 }
 
 function loadMulticast(): typeof import("./internal/multicast.ts") {
-  return require("./internal/multicast.ts");
+  return loadModule(() => require("./internal/multicast.ts"));
 }

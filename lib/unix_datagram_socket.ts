@@ -1,6 +1,7 @@
 import { AF_UNIX, SOCK_DGRAM } from "../structs/constants/sys_socket.ts";
 import { toAddress } from "./address.ts";
 import { requireBoolean, requireInteger, requireOptions } from "./internal/arguments.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import {
   adoptParts,
   copyOptions,
@@ -118,7 +119,7 @@ export class UnixDatagramSocket extends Socket<UnixAddress, UnixAddress> {
       throw new TypeError(`Cannot use mode or removeStale with ${local}: it has no file`);
     return UnixDatagramSocket.#open(options, (unix) => {
       if (mode === undefined && !removeStale) return unix.bind(local);
-      const { bindPath }: typeof unixPath = require("./internal/unix_path.ts");
+      const { bindPath }: typeof unixPath = loadModule(() => require("./internal/unix_path.ts"));
       bindPath(unix, local, mode, removeStale);
     });
   }
@@ -295,5 +296,5 @@ export class UnixDatagramSocket extends Socket<UnixAddress, UnixAddress> {
 }
 
 function loadPassing(): typeof import("./internal/descriptor_passing.ts") {
-  return require("./internal/descriptor_passing.ts");
+  return loadModule(() => require("./internal/descriptor_passing.ts"));
 }

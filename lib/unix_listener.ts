@@ -1,5 +1,6 @@
 import { AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM } from "../structs/constants/sys_socket.ts";
 import { requireBoolean, requireInteger, requireOptions } from "./internal/arguments.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import type { OwnPath } from "./internal/own_path.ts";
 import {
   adoptParts,
@@ -103,8 +104,9 @@ export class UnixListener<Connection extends Connected = UnixSocket> extends Lis
     address: UnixAddress | string,
     options: UnixListenOptions = {},
   ): UnixListener<Connected> {
-    const { toUnixAddress }: typeof import("./internal/unix_connect.ts") =
-      require("./internal/unix_connect.ts");
+    const { toUnixAddress }: typeof import("./internal/unix_connect.ts") = loadModule(() =>
+      require("./internal/unix_connect.ts"),
+    );
     const local = toUnixAddress(address);
     const {
       mode,
@@ -125,7 +127,7 @@ export class UnixListener<Connection extends Connected = UnixSocket> extends Lis
       copy.configure?.(listener);
       if (mode === undefined && !removeStale) listener.bind(local);
       else {
-        const { bindPath }: typeof unixPath = require("./internal/unix_path.ts");
+        const { bindPath }: typeof unixPath = loadModule(() => require("./internal/unix_path.ts"));
         bindPath(listener, local, mode, removeStale);
       }
       // From here on a failure takes the file away again.
@@ -219,6 +221,8 @@ function toType(type: unknown = "stream"): number {
 }
 
 function ownPathOf(local: UnixAddress): OwnPath | undefined {
-  const { OwnPath }: typeof import("./internal/own_path.ts") = require("./internal/own_path.ts");
+  const { OwnPath }: typeof import("./internal/own_path.ts") = loadModule(() =>
+    require("./internal/own_path.ts"),
+  );
   return OwnPath.of(local);
 }

@@ -1,4 +1,5 @@
 import { AF_UNIX, SOCK_STREAM } from "../structs/constants/sys_socket.ts";
+import { loadModule } from "./internal/descriptor.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
 import { adoptParts, type Kind, openPair, type Parts } from "./internal/parts.ts";
 import { Peer } from "./internal/peer.ts";
@@ -319,9 +320,9 @@ export class UnixSocket extends StreamSocket<UnixAddress> {
 
 // A part of its own: programs that only listen, or adopt, need none of it.
 function loadConnect(): typeof import("./internal/unix_connect.ts") {
-  return require("./internal/unix_connect.ts");
+  return loadModule(() => require("./internal/unix_connect.ts"));
 }
 
 function loadPassing(): typeof import("./internal/descriptor_passing.ts") {
-  return require("./internal/descriptor_passing.ts");
+  return loadModule(() => require("./internal/descriptor_passing.ts"));
 }

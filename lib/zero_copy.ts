@@ -11,6 +11,13 @@ export interface ZeroCopyOutcome {
  * The memory of a send without a copy, on loan to the kernel: until it is released the data must stay
  * as it is, for what the kernel sends, also again, is what stands there then. The library keeps the
  * memory meanwhile, whatever becomes of the lease.
+ *
+ * A socket that is closed or detached asks the kernel once more. Of what it still has then nobody is
+ * told the end, so the memory is kept for some time: 16 minutes for TCP, which tries for so long, and
+ * a minute for datagrams; but in all no more than 64 MiB for each thread, over which the oldest is let
+ * go of first. The kernel holds the pages itself, so nothing breaks then: but if the program uses that
+ * memory for something else, this may go out in place of the data. Where that matters, wait for the
+ * leases before closing.
  */
 export interface ZeroCopyLease {
   /** Bytes sent: of a stream perhaps fewer than there are. */
@@ -19,8 +26,8 @@ export interface ZeroCopyLease {
   readonly released: boolean;
   /**
    * Fulfilled when the kernel is done with the memory: for TCP when the peer has acknowledged the
-   * data. Rejected with a ClosedError, or with `ECANCELED`, when the socket is closed or detached
-   * before: the kernel may then still read the memory, and does not say how long.
+   * data. Rejected with a ClosedError when the socket was closed before, and with `ECANCELED` when it
+   * was detached: the kernel may then still read the memory, and does not say how long.
    */
   readonly whenReleased: Promise<ZeroCopyOutcome>;
   /**
@@ -28,11 +35,12 @@ export interface ZeroCopyLease {
    *
    * @throws {TimeoutError} it was not in time
    * @throws {ClosedError} the socket was closed before
+   * @throws {SystemError} `ECANCELED` the socket was detached before
    */
   waitSync(options?: TimeoutOptions): ZeroCopyOutcome;
 }
 
-/** How a socket's sends without a copy go. */
+/** How a socket's sends without a copy go, by what the kernel has said until now: it is asked. */
 export interface ZeroCopyState {
   /** Whether the next one is tried without a copy. */
   readonly enabled: boolean;
@@ -42,7 +50,7 @@ export interface ZeroCopyState {
   readonly copied: number;
   /** Sends that were made as plain ones. */
   readonly fallbacks: number;
-  /** Leases that are not released. */
+  /** Leases that are not released: 0 once the socket is closed, see `ZeroCopyLease`. */
   readonly outstanding: number;
   /**
    * Why the last plain one was: "copied" the kernel has copied eight in a row, as it does on loopback

@@ -18,6 +18,7 @@ import {
   tcp_proxy,
   tiny_http,
   udp_echo,
+  udp_reply,
   udp_workers,
   unix_echo_quit,
 } from "./support/example_runs.ts";
@@ -42,6 +43,7 @@ const EXAMPLES: Record<string, { needs: readonly string[]; run: () => Promise<vo
   "tcp_proxy.ts": { needs: [], run: tcp_proxy },
   "tiny_http.ts": { needs: ["curl"], run: tiny_http },
   "udp_echo.ts": { needs: ["socat"], run: udp_echo },
+  "udp_reply.ts": { needs: ["python3"], run: udp_reply },
   "udp_workers.ts": { needs: ["python3"], run: udp_workers },
   "unix_echo_quit.ts": { needs: [], run: unix_echo_quit },
 };

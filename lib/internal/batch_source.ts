@@ -8,6 +8,14 @@ export interface BatchSource {
   receive(batch: DatagramBatch): number;
   /** Says who is called when a send finds no room. */
   onFull(listener: (() => undefined) | undefined): void;
+  /**
+   * Says that a loop begins.
+   *
+   * @throws {TypeError} there is a handler, which it would starve
+   */
+  enterLoop(): void;
+  /** Says that it has ended. */
+  leaveLoop(): void;
   /** Whether no event tells when there is room. */
   hasQueuesOfOthers(): boolean;
 }

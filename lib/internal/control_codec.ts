@@ -45,6 +45,7 @@ import { ucred } from "../../structs/ucred.ts";
 import { addressBytes, Inet4Address, Inet6Address, type InetAddress } from "../address.ts";
 import type { ControlKind, ControlMessage, ControlTime, PacketFamily } from "../control.ts";
 import type { ExtendedError } from "../error_queue.ts";
+import { loadModule } from "./descriptor.ts";
 import { SCM_PIDFD, SCM_TS_OPT_ID, SO_INQ } from "./option_constants.ts";
 import { viewOf } from "./sockaddr.ts";
 
@@ -287,8 +288,9 @@ export function messageOf(
 
 // Loaded with the first: most sockets have no error queue.
 function extendedErrorOf(view: DataView, at: number, length: number): ExtendedError {
-  const { decodeExtendedError }: typeof import("./extended_error.ts") =
-    require("./extended_error.ts");
+  const { decodeExtendedError }: typeof import("./extended_error.ts") = loadModule(() =>
+    require("./extended_error.ts"),
+  );
   return decodeExtendedError(view, at, length) as ExtendedError;
 }
 

@@ -74,6 +74,7 @@ const cookieLength = new Uint32Array(new ArrayBuffer(4));
  */
 export class Descriptor {
   #fd: number;
+  #ended: End | undefined;
   readonly #held: Held;
 
   /**
@@ -109,6 +110,11 @@ export class Descriptor {
   /** The number, or -1 when it was closed or given away. */
   get fd(): number {
     return this.#fd;
+  }
+
+  /** What has become of it. Undefined while it is open. */
+  get ended(): End | undefined {
+    return this.#ended;
   }
 
   /** What the poller knows of it. Undefined until somebody has waited. */
@@ -170,10 +176,14 @@ export class Descriptor {
     const fd = this.#fd;
     if (fd < 0) return -1;
     this.#fd = -1;
+    this.#ended = how;
     net?.unregister(this);
     const isOurs = owners.get(fd) === this.#held;
+    const errors = errorsOnlyOf(this.#held);
+    // Before its waiters are told that they will never know.
+    if (isOurs) errors?.settle(fd);
     endWaiting(this.#held, how, isOurs);
-    endErrors(this.#held);
+    errors?.end();
     count(this.#held, isOurs ? how : "closed");
     if (!isOurs) return -1;
     forget(fd);
@@ -184,16 +194,19 @@ export class Descriptor {
 // The poller's set must let go of a descriptor before it is closed.
 function endWaiting({ watch }: Held, how: End, isOurs: boolean): void {
   if (!watch) return;
-  const { engine }: typeof import("./poller_engine.ts") = require("./poller_engine.ts");
+  const { engine }: typeof import("./poller_engine.ts") = loadModule(() =>
+    require("./poller_engine.ts"),
+  );
   engine.end(watch, how, isOurs);
 }
 
-// The last of those that share an open socket tells its error queue.
-function endErrors(held: Held): void {
+// The error queue of an open socket that nobody else shares.
+function errorsOnlyOf(held: Held): KernelErrors | undefined {
   const errors = held.shared?.errors;
-  if (!errors) return;
-  for (const other of owners.values()) if (other !== held && other.shared === held.shared) return;
-  errors.end();
+  if (!errors) return undefined;
+  for (const other of owners.values())
+    if (other !== held && other.shared === held.shared) return undefined;
+  return errors;
 }
 
 /** The error queue of the socket that has the number, where somebody has asked for it. */
@@ -241,7 +254,7 @@ function count(held: Held, what: "closed" | "detached" | "leaked"): void {
 }
 
 function leaks(): typeof import("./leaks.ts") {
-  return require("./leaks.ts");
+  return loadModule(() => require("./leaks.ts"));
 }
 
 function forget(fd: number): void {
@@ -258,8 +271,10 @@ function closeDropped(held: Held): void {
   const isOurs = isStill(held);
   if (isOurs && held.createdAt !== undefined) leaks().report(held);
   count(held, isOurs ? "leaked" : "closed");
+  const errors = errorsOnlyOf(held);
+  if (isOurs) errors?.settle(held.fd);
   endWaiting(held, "closed", isOurs);
-  endErrors(held);
+  errors?.end();
   if (isOurs) close(held.fd);
 }
 
@@ -301,4 +316,21 @@ export function openError(result: number, syscall: string): Error {
     "(`using` does); dropped ones are closed after a collection, but not within one turn. " +
     (result === -EMFILE ? "ulimit -n is the limit" : "sysctl fs.file-max is the limit");
   return systemError(result, syscall, { hint });
+}
+
+/**
+ * Reads a module that is not needed at once: `loadModule(() => require("./x.ts"))`, where the name must
+ * stand there as it is, for bundlers. With too many open descriptors its file cannot be read.
+ *
+ * @throws {SystemError} `EMFILE`, `ENFILE`; later it is tried again
+ */
+export function loadModule<Module>(read: () => Module): Module {
+  try {
+    return read();
+  } catch (error) {
+    // Bun's error of it has no code.
+    const [, code] = /\b(EMFILE|ENFILE) reading /.exec(`${error}`) ?? [];
+    if (code === undefined) throw error;
+    throw openError(code === "EMFILE" ? -EMFILE : -ENFILE, "open");
+  }
 }

@@ -6,6 +6,7 @@
 import type { InetAddress } from "../address.ts";
 import type { ResolvedAddress } from "../resolve.ts";
 import type { CancelOptions, TimeoutOptions } from "../socket.ts";
+import { loadModule } from "./descriptor.ts";
 import type { Endpoint } from "./endpoint.ts";
 
 /** Which addresses are wanted. */
@@ -17,7 +18,7 @@ export interface EndpointHints {
 
 // Loaded when a name is first given: programs with addresses need none of it.
 function loadResolver(): typeof import("../resolve.ts") {
-  return require("../resolve.ts");
+  return loadModule(() => require("../resolve.ts"));
 }
 
 /** Asks the resolver, without blocking the thread. */

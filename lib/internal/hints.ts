@@ -10,6 +10,8 @@ import {
   SO_SNDBUFFORCE,
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
+import type { SystemErrorDetails } from "../error.ts";
+import { discoveryOf, pathMtuOf } from "./path_mtu.ts";
 
 /** A capability, and the commands that give it to Bun. */
 function right(capability: string, alternative = ""): string {
@@ -99,9 +101,33 @@ export function remedyOf(subject: string): string | undefined {
 const WITH_ADDRESS: readonly string[] = ["bind", "connect", "sendmmsg", "sendmsg", "sendto"];
 
 /** What is known only of some arguments of a call. */
-export function hintOf(call: string, code: string, host: string | undefined): string | undefined {
+export function hintOf(
+  call: string,
+  code: string,
+  address: SystemErrorDetails["address"],
+): string | undefined {
   if (code !== "EINVAL") return remedyOf(call);
-  const isOfLink = host !== undefined && /^fe[89ab][0-9a-f]:[^%]*$/.test(host);
-  if (!isOfLink || !WITH_ADDRESS.some((name) => call === `${name} EINVAL`)) return undefined;
-  return `That address is of one link: give the zone, as in ${host}%eth0`;
+  if (!WITH_ADDRESS.some((name) => call === `${name} EINVAL`)) return undefined;
+  const { host, port } = address ?? {};
+  if (host !== undefined && /^fe[89ab][0-9a-f]:[^%]*$/.test(host))
+    return `That address is of one link: give the zone, as in ${host}%eth0`;
+  return port === 0 && call.startsWith("send") ? "No datagram can be sent to port 0" : undefined;
+}
+
+/**
+ * What a datagram may be that is not fragmented on its way. Undefined where this host may fragment
+ * it: then it was longer than any datagram.
+ */
+export function hintOfPath(fd: number, isVersion6: boolean): string | undefined {
+  const mode = discoveryOf(fd, isVersion6);
+  if (mode === "off" || mode === "want" || mode === "omit") return undefined;
+  const mtu = mode === "do" ? pathMtuOf(fd, isVersion6) : undefined;
+  const limit =
+    mtu === undefined
+      ? `the MTU of the ${mode === "do" ? "path: a connected socket tells it as pathMtu" : "interface"}`
+      : `pathMtu, which is ${mtu}`;
+  return (
+    `With pathMtuDiscovery "${mode}" no datagram is fragmented: with its headers it must fit ` +
+    limit
+  );
 }

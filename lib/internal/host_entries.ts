@@ -18,12 +18,12 @@ import { AF_INET, AF_INET6, AF_UNSPEC } from "../../structs/constants/sys_socket
 import { hostent } from "../../structs/hostent.ts";
 import { sockaddr_in } from "../../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../../structs/sockaddr_in6.ts";
-import { addressBytes, type InetAddress } from "../address.ts";
+import { addressBytes, type InetAddress, toPortlessAddress } from "../address.ts";
 import { ResolutionError } from "../error.ts";
 import { addressOf } from "../ffi/memory.ts";
 import type { HostEntry, HostHints, HostOptions, HostSyncOptions } from "../hosts.ts";
 import { Inet4Address, Inet6Address } from "../inet_address.ts";
-import { type AddressLike, toAnyAddress } from "../prefix.ts";
+import type { AddressLike } from "../prefix.ts";
 import type { CancelOptions, TimeoutOptions } from "../socket.ts";
 import { gethostbyaddr_r, gethostbyname2_r } from "../sys/netdb.ts";
 import { requireOptions, requireSignal } from "./arguments.ts";
@@ -123,7 +123,7 @@ function prepare(host: string, options: HostHints = {}): Request[] {
 }
 
 function prepareAddress(address: AddressLike): Request {
-  const asked = toAnyAddress(address);
+  const asked = toPortlessAddress(address);
   const sockaddr = addressBytes(asked);
   const { host } = asked;
   const call = "gethostbyaddr_r";

@@ -44,7 +44,7 @@ import { sockaddr_in } from "../../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../../structs/sockaddr_in6.ts";
 import { sockaddr_ll } from "../../structs/sockaddr_ll.ts";
 import { addressFromBytes, type Inet4Address, type InetAddress } from "../address.ts";
-import { check } from "../error.ts";
+import { check, systemError } from "../error.ts";
 import { readMemory, readText } from "../ffi/memory.ts";
 import type {
   Interface,
@@ -121,15 +121,16 @@ export function interfaceIndex(name: string, options: InterfaceOptions = {}): nu
   const text = requireName(name);
   const { socket: inside } = requireOptions(options);
   if (inside === undefined)
-    return check(if_nametoindex(Buffer.from(`${text}\0`)), "if_nametoindex");
+    return checkDevice(if_nametoindex(Buffer.from(`${text}\0`)), "if_nametoindex", text);
   return new Device(text, { socket: inside }).index;
 }
 
 /** The index of an interface in the network namespace of a socket. */
 export function interfaceIndexOf(fd: number, name: unknown): number {
   const request = new DataView(new ArrayBuffer(ifreq.size));
-  ifreq.ifr_ifrn.set(request, 0, Buffer.from(requireName(name)));
-  check(ioctl(fd, SIOCGIFINDEX, request), "ioctl", { option: "SIOCGIFINDEX" });
+  const text = requireName(name);
+  ifreq.ifr_ifrn.set(request, 0, Buffer.from(text));
+  checkDevice(ioctl(fd, SIOCGIFINDEX, request), "ioctl", text, "SIOCGIFINDEX");
   return request.getInt32(VALUE, true);
 }
 
@@ -141,14 +142,14 @@ export function interfaceName(index: number, options: InterfaceOptions = {}): st
     const request = new DataView(new ArrayBuffer(ifreq.size));
     request.setInt32(VALUE, index, true);
     withSocket(inside, (fd) =>
-      check(ioctl(fd, SIOCGIFNAME, request), "ioctl", { option: "SIOCGIFNAME" }),
+      checkDevice(ioctl(fd, SIOCGIFNAME, request), "ioctl", index, "SIOCGIFNAME"),
     );
     return textOf(ifreq.ifr_ifrn.get(request, 0));
   }
   const name = new Uint8Array(IF_NAMESIZE);
   const result = if_indextoname(index, name);
   // The two calls have two errors for one thing.
-  check(result === -ENXIO ? -ENODEV : result, "if_indextoname");
+  checkDevice(result === -ENXIO ? -ENODEV : result, "if_indextoname", index);
   return textOf(name);
 }
 
@@ -243,7 +244,9 @@ export class Device {
     const view = new DataView(new ArrayBuffer(ifreq.size));
     ifreq.ifr_ifrn.set(view, 0, Buffer.from(this.name));
     fill(view);
-    withSocket(this.#socket, (fd) => check(ioctl(fd, request, view), "ioctl", { option: name }));
+    withSocket(this.#socket, (fd) =>
+      checkDevice(ioctl(fd, request, view), "ioctl", this.name, name),
+    );
     return view;
   }
 }
@@ -412,6 +415,23 @@ function finish(fd: number, name: string, each: Found, family: number): Interfac
     hardwareType,
     addresses,
   };
+}
+
+// Where there is no such interface its name tells more than the request.
+function checkDevice(
+  result: number,
+  syscall: string,
+  where: string | number,
+  option?: string,
+): number {
+  const details = option === undefined ? {} : { option };
+  if (result !== -ENODEV) return check(result, syscall, details);
+  const hint = 'There is no such interface: "interfaces()" lists those that there are';
+  throw systemError(result, syscall, {
+    ...details,
+    address: { toString: () => `${where}` },
+    hint: option === undefined ? hint : `${hint}, and a socket sees those of its network namespace`,
+  });
 }
 
 // Interfaces are asked about through any socket; a Unix one needs no network in the kernel.

@@ -23,7 +23,7 @@ import {
   Inet4Address,
   Inet6Address,
   type InetAddress,
-  toInetAddress,
+  toPortlessAddress,
 } from "../address.ts";
 import { check, systemError } from "../error.ts";
 import { addressOf } from "../ffi/memory.ts";
@@ -49,15 +49,9 @@ interface Labelled {
  * Takes an address without a port, too: a group, a source or an interface has none. One that is
  * IPv4-mapped is the IPv4 address.
  */
-export function toPortlessAddress(address: Address | string): InetAddress {
-  const found = toInetAddress(typeof address === "string" ? withPort(address) : address);
+export function toUnmappedAddress(address: Address | string): InetAddress {
+  const found = toPortlessAddress(address);
   return found instanceof Inet6Address ? found.unmap() : found;
-}
-
-function withPort(text: string): string {
-  if (text.endsWith("]") || !text.includes(":")) return `${text}:0`;
-  const isBare = !text.startsWith("[") && text.indexOf(":") !== text.lastIndexOf(":");
-  return isBare ? `[${text}]:0` : text;
 }
 
 /** The address that an interface is given by, or undefined where it is given by index or name. */
@@ -70,7 +64,7 @@ export function addressOfInterface(where: InterfaceLike): InetAddress | undefine
     throw new TypeError(
       `Cannot use ${describe(given)} as an interface: expected its index, its name, or an address`,
     );
-  return toPortlessAddress(where);
+  return toUnmappedAddress(where);
 }
 
 /**

@@ -249,6 +249,11 @@ export class KernelErrors {
     }
   }
 
+  /** Fetches what tells that the kernel is done with memory: nobody can any more when all is closed. */
+  settle(fd: number): void {
+    if (this.zeroCopy && this.zeroCopy.outstanding > 0) this.drain(fd);
+  }
+
   /** Says that the last of the sockets was closed or given away. */
   end(): void {
     this.zeroCopy?.end();

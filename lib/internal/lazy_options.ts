@@ -5,10 +5,11 @@
  * @module
  */
 import type * as definitions from "../option.ts";
+import { loadModule } from "./descriptor.ts";
 
 /** Loads lib/option.ts. */
 export function loadOptions(): typeof definitions {
-  return require("../option.ts");
+  return loadModule(() => require("../option.ts"));
 }
 
 /** Options of sockets of every kind. */

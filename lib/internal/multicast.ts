@@ -69,7 +69,7 @@ import {
   addressOfInterface,
   indexOfAddress,
   toInterfaceIndex,
-  toPortlessAddress,
+  toUnmappedAddress,
 } from "./interface_like.ts";
 
 /** What is known of the groups of an open socket, by all of ours that share it. */
@@ -262,7 +262,10 @@ export function setOutgoingInterface(
   const { fd } = descriptor;
   const index = where === undefined ? 0 : toInterfaceIndex(where, fd);
   const address = where === undefined ? undefined : addressOfInterface(where);
-  if (isIpv6) writeInt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, index, HINT_OF_INTERFACE);
+  const told = {
+    hint: `There is no such interface as ${nameOf(where, index)}, or the socket is bound to another one`,
+  };
+  if (isIpv6) writeInt(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, index, told);
   const request = new DataView(new ArrayBuffer(ip_mreqn.size));
   ip_mreqn.imr_ifindex.set(request, 0, index);
   // Who says an address means it: an interface may have several.
@@ -273,13 +276,13 @@ export function setOutgoingInterface(
   }
   const result = setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, request);
   // That of mapped addresses.
-  if (!isIpv6) check(result, "setsockopt", { option: "IP_MULTICAST_IF", ...HINT_OF_INTERFACE });
+  if (!isIpv6) check(result, "setsockopt", { option: "IP_MULTICAST_IF", ...told });
   if (result >= 0) remembered(descriptor).outgoing = index;
 }
 
-const HINT_OF_INTERFACE = {
-  hint: "There is no such interface, or the socket is bound to another one",
-};
+function nameOf(where: InterfaceLike | undefined, index: number): string {
+  return typeof where === "string" ? `${where} (${index})` : `${index}`;
+}
 
 /** IP_MULTICAST_TTL and IPV6_MULTICAST_HOPS. */
 export function hopLimit(fd: number, isIpv6: boolean): number {
@@ -406,7 +409,7 @@ function bytesAt(view: DataView<ArrayBuffer>, offset: number): Uint8Array {
 }
 
 function toGroup(fd: number, address: Address | string, where: InterfaceLike | undefined): Group {
-  const given = toPortlessAddress(address);
+  const given = toUnmappedAddress(address);
   if (!given.isMulticast)
     throw new TypeError(`Cannot use ${given.host} as a group: expected a multicast address`);
   const isIpv4 = given instanceof Inet4Address;
@@ -417,7 +420,7 @@ function toGroup(fd: number, address: Address | string, where: InterfaceLike | u
 }
 
 function toSource(group: Group, source: Address | string): InetAddress {
-  const address = withoutZone(toPortlessAddress(source));
+  const address = withoutZone(toUnmappedAddress(source));
   if (address.family !== group.address.family)
     throw new TypeError(
       `Cannot use ${address.host} as a source of ${group.address.host}: expected the same family`,
@@ -496,7 +499,6 @@ const OF_SOME =
 const NOT_JOINED = "The socket has not joined that group on this interface";
 const IS_BLOCKED = "That source is blocked already";
 const NOT_BLOCKED = "That source is not blocked";
-const NO_INTERFACE = "There is no such interface, or it does not carry that family";
 const NO_ROUTE =
   "No interface carries it: there is no route for multicast and no interface was named. Name one: " +
   '{ interface: "eth0" }';
@@ -504,7 +506,6 @@ const NO_ROUTE =
 const HINTS: Readonly<Record<number, string>> = {
   [EADDRINUSE]: "The socket has joined it already, on this interface",
   [EADDRNOTAVAIL]: "The socket has not joined it on this interface, or does not hear that source",
-  [EINVAL]: NO_INTERFACE,
   [ENOBUFS]:
     "A socket may join so many IPv4 groups as the sysctl net.ipv4.igmp_max_memberships says, and hear " +
     "so many sources as net.ipv4.igmp_max_msf or net.ipv6.mld_max_msf does",
@@ -518,7 +519,9 @@ function groupError(result: number, syscall: string, group: Group, hint = hintOf
 }
 
 function hintOf(result: number, { index }: Group): string | undefined {
-  if (result === -ENODEV) return index === 0 ? NO_ROUTE : NO_INTERFACE;
+  if (result === -ENODEV && index === 0) return NO_ROUTE;
+  if (result === -ENODEV || result === -EINVAL)
+    return `There is no such interface as ${index}, or it does not carry that family`;
   return HINTS[-result];
 }
 

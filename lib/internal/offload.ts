@@ -41,7 +41,7 @@ import { sockaddr_in } from "../../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../../structs/sockaddr_in6.ts";
 import { sockaddr_storage } from "../../structs/sockaddr_storage.ts";
 import { addressBytes, addressFromBytes, type InetAddress, toInetAddress } from "../address.ts";
-import { systemError } from "../error.ts";
+import { systemError, tooLongHint } from "../error.ts";
 import { addressOf, byteLengthOf } from "../ffi/memory.ts";
 import type {
   Offload,
@@ -611,7 +611,10 @@ class SegmentSend implements Steps<number> {
   }
 
   #error(result: number): Error {
-    const details = { transferred: this.#sent };
+    const fd = this.#descriptor?.fd ?? -1;
+    const isVersion6 = this.#to?.family === "ipv6";
+    const hint = tooLongHint(result, this.syscall, fd, isVersion6);
+    const details = { transferred: this.#sent, hint };
     return systemError(
       result,
       this.syscall,

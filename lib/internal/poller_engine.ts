@@ -19,7 +19,7 @@ import { setsockopt } from "../sys/socket.ts";
 import { close, write } from "../sys/unistd.ts";
 import { Alarms } from "./alarms.ts";
 import { limitOf, PATIENCE_TRIES } from "./deadline.ts";
-import { type Descriptor, errorsOf } from "./descriptor.ts";
+import { type Descriptor, errorsOf, loadModule } from "./descriptor.ts";
 import { EventfdDoorbell, SocketDoorbell } from "./doorbell.ts";
 import { closeOrphans, startNote, writeNote } from "./orphans.ts";
 import type { Doorbell, DoorbellName, Ringer, RingerName } from "./ringer.ts";
@@ -658,14 +658,16 @@ class PollerEngine {
     if (name === "timer") return TimerRinger.of(this.#epollFd, this.#ring);
     if (!bell) throw new Error("no doorbell was heard");
     if (name === "io_uring") {
-      const {
-        IoUringRinger,
-      }: typeof import("./io_uring_ringer.ts") = require("./io_uring_ringer.ts");
+      const { IoUringRinger }: typeof import("./io_uring_ringer.ts") = loadModule(() =>
+        require("./io_uring_ringer.ts"),
+      );
       const ringer = new IoUringRinger(this.#epollFd, bell);
       this.#note(bell.fd, ringer.descriptor);
       return ringer;
     }
-    const { ThreadRinger }: typeof import("./thread_ringer.ts") = require("./thread_ringer.ts");
+    const { ThreadRinger }: typeof import("./thread_ringer.ts") = loadModule(() =>
+      require("./thread_ringer.ts"),
+    );
     const ringer = new ThreadRinger(this.#epollFd, bell);
     // The thread closes everything itself.
     if (this.#noteFd >= 0) close(this.#noteFd);

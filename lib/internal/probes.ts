@@ -73,7 +73,7 @@ import { memfd_create } from "../sys/mman.ts";
 import { setns } from "../sys/sched.ts";
 import { bind, getsockopt, setsockopt, socket, socketpair } from "../sys/socket.ts";
 import { close } from "../sys/unistd.ts";
-import { openError } from "./descriptor.ts";
+import { loadModule, openError } from "./descriptor.ts";
 import { REMEDIES, type Remedy } from "./hints.ts";
 import { SO_PASSPIDFD, SO_PASSRIGHTS, SO_PEERPIDFD } from "./option_constants.ts";
 
@@ -294,7 +294,7 @@ function setInt(fd: number, level: number, name: number, to: number): number {
 function trySegmentation(): Found {
   const result = tryUdp(IPPROTO_UDP, UDP_SEGMENT, 0);
   if (result < 0) return result;
-  const { maxSegments }: typeof import("./offload.ts") = require("./offload.ts");
+  const { maxSegments }: typeof import("./offload.ts") = loadModule(() => require("./offload.ts"));
   return { detail: `${maxSegments()} segments` };
 }
 

@@ -47,6 +47,7 @@ import {
   requireSignal,
 } from "./arguments.ts";
 import { deadlineAfter } from "./deadline.ts";
+import { loadModule } from "./descriptor.ts";
 import type { Question } from "./lookup.ts";
 import { toDomain, toSocketType, typeOf } from "./parts.ts";
 import { requireText } from "./sockaddr.ts";
@@ -107,7 +108,7 @@ export function reverseSync(
 
 /** The lookups, loaded when a resolver is first asked. */
 export function loadLookup() {
-  return require("./lookup.ts") as typeof import("./lookup.ts");
+  return loadModule(() => require("./lookup.ts")) as typeof import("./lookup.ts");
 }
 
 // What getaddrinfo() is told.

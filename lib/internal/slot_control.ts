@@ -88,6 +88,9 @@ const TOLD_NANOSECONDS = 9;
 const TOLD_DESTINATION = 10; // four words, an IPv4 address as a mapped one
 const TOLD_LOCAL = 14; // of IPv4: the address of this machine that it was for
 
+// The kernel keeps no interface for what came before anybody asked, and then says 0: there is none.
+const NOT_TOLD = -1;
+
 // What has no value that stands for "not told".
 const HAS_DROPPED = 1;
 const HAS_MARK = 2;
@@ -360,6 +363,18 @@ export class SlotControl {
   knowsDestination(i: number): boolean {
     const at = this.#ask(i);
     return (((this.#told as Int32Array)[at] as number) & HAS_DESTINATION) !== 0;
+  }
+
+  /** Why it did not, for an error. */
+  whyNoDestination(i: number, isTruncated: boolean): string {
+    if (this.controlBytes === 0) return "the DatagramBatch was made with 0 controlBytes";
+    if (this.#domain !== AF_INET && this.#domain !== AF_INET6)
+      return "the socket that it was received from is none of IP";
+    if (i >= this.#end) return "no datagram was received into it";
+    if (isTruncated)
+      return `controlBytes is too small: ${this.controlBytes} bytes do not hold all that the kernel had to tell`;
+    const group = this.#domain === AF_INET ? "IpOption" : "Ipv6Option";
+    return `${group}.receivePacketInfo was off`;
   }
 
   /** Makes where slot j was sent to, and where it goes out, that of slot i too. */
@@ -662,8 +677,8 @@ export class SlotControl {
     const told = this.#told;
     const to = home * STRIDE;
     told[to] = told[to + TOLD_SEGMENT] = 0;
-    told[to + TOLD_TTL] = told[to + TOLD_CLASS] = told[to + TOLD_INTERFACE] = -1;
-    told[to + TOLD_NANOSECONDS] = -1;
+    told[to + TOLD_TTL] = told[to + TOLD_CLASS] = told[to + TOLD_INTERFACE] = NOT_TOLD;
+    told[to + TOLD_NANOSECONDS] = NOT_TOLD;
     this.#set(home, (this.#state[home] as number) | PARSED);
     const words = this.#words;
     let at = (home * this.#receivedStride) >> 2;
@@ -702,12 +717,12 @@ function note4(
   else if (type === IP_TOS && bytes >= 1) told[to + TOLD_CLASS] = (words[data] as number) & 0xff;
   else if (type === IP_PKTINFO && bytes >= INFO_BYTES) {
     const local = words[data + 1] as number;
-    told[to + TOLD_INTERFACE] = words[data] as number;
+    told[to + TOLD_INTERFACE] = (words[data] as number) || NOT_TOLD;
     told[to + TOLD_LOCAL] = local;
     told[to + TOLD_DESTINATION] = told[to + TOLD_DESTINATION + 1] = 0;
     told[to + TOLD_DESTINATION + 2] = MAPPED;
     told[to + TOLD_DESTINATION + 3] = words[data + 2] as number;
-    // 0.0.0.0 where the option was off when the datagram came.
+    // 0.0.0.0 where the option was off when the datagram came; where it went to is in its header.
     told[to] = (told[to] as number) | HAS_DESTINATION | (local === 0 ? 0 : HAS_LOCAL);
   }
 }
@@ -724,7 +739,7 @@ function note6(
   else if (type === IPV6_TCLASS && bytes >= 4) told[to + TOLD_CLASS] = words[data] as number;
   else if (type === IPV6_PKTINFO && bytes >= INFO6_BYTES) {
     for (let k = 0; k < 4; k++) told[to + TOLD_DESTINATION + k] = words[data + k] as number;
-    told[to + TOLD_INTERFACE] = words[data + 4] as number;
+    told[to + TOLD_INTERFACE] = (words[data + 4] as number) || NOT_TOLD;
     told[to] = (told[to] as number) | HAS_DESTINATION;
   }
 }

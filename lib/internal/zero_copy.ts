@@ -8,6 +8,7 @@ import { EAGAIN, EINTR, ENOBUFS } from "../../structs/constants/errno.ts";
 import { POLLOUT } from "../../structs/constants/poll.ts";
 import { EPOLLERR, EPOLLOUT } from "../../structs/constants/sys_epoll.ts";
 import {
+  AF_INET6,
   MSG_CONFIRM,
   MSG_DONTROUTE,
   MSG_DONTWAIT,
@@ -18,7 +19,7 @@ import {
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 import { type Address, addressBytes, toAddress } from "../address.ts";
-import { ClosedError, systemError } from "../error.ts";
+import { ClosedError, systemError, tooLongHint } from "../error.ts";
 import { byteLengthOf, bytesOf } from "../ffi/memory.ts";
 import type { TimeoutOptions } from "../socket.ts";
 import { send, sendto, setsockopt } from "../sys/socket.ts";
@@ -36,7 +37,7 @@ import type { Descriptor } from "./descriptor.ts";
 import type { KernelErrors } from "./kernel_errors.ts";
 import { loadPoller } from "./lazy_poller.ts";
 import { readLimits } from "./stream_call.ts";
-import type { PromisedCall } from "./wait_line.ts";
+import { endError, type PromisedCall } from "./wait_line.ts";
 
 /** Sends in a row of which the kernel has copied the data: then it is not tried any more. */
 const COPIED_MAX = 8;
@@ -44,6 +45,10 @@ const COPIED_MAX = 8;
 // as TCP goes on trying by its default (tcp_retries2), and for a datagram in the queue of a device.
 const STREAM_KEPT_MS = 16 * 60_000;
 const DATAGRAM_KEPT_MS = 60_000;
+/** How much of it, and how often is looked whose time is over. */
+const KEPT_BYTES_MAX = 64 * 2 ** 20;
+const SWEEP_MS = 1000;
+const PAGE = 4096;
 const HALF = 2 ** 31;
 
 const value = new Int32Array(new ArrayBuffer(4));
@@ -77,6 +82,66 @@ class Loan {
     this.waiters.clear();
   }
 }
+
+/**
+ * Memory of which nobody will say when the kernel is done with it: it is kept for some time. The
+ * kernel holds the pages itself, so that letting go too early harms nobody but the peer, who may get
+ * what is written there then. Hence the limit, over which the oldest go first.
+ */
+export class KeptMemory {
+  readonly #bytesMax: number;
+  readonly #sweepMs: number;
+  /** Until when, by what the views are of. The oldest first. */
+  readonly #kept = new Map<ArrayBufferLike, { readonly bytes: number; readonly until: number }>();
+  #bytes = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(bytesMax: number, sweepMs: number) {
+    this.#bytesMax = bytesMax;
+    this.#sweepMs = sweepMs;
+  }
+
+  /** How many bytes are kept, in whole pages: that is what the kernel holds of small ones, too. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Keeps all of the memory that a view is of. */
+  keep({ buffer }: ArrayBufferView, ms: number): void {
+    const before = this.#kept.get(buffer)?.until ?? 0;
+    this.#drop(buffer);
+    const bytes = Math.ceil(buffer.byteLength / PAGE) * PAGE;
+    const until = Math.max(before, performance.now() + ms);
+    this.#kept.set(buffer, { bytes, until });
+    this.#bytes += bytes;
+    for (const oldest of this.#kept.keys()) {
+      if (this.#bytes <= this.#bytesMax) break;
+      this.#drop(oldest);
+    }
+    this.#schedule();
+  }
+
+  #drop(buffer: ArrayBufferLike): void {
+    this.#bytes -= this.#kept.get(buffer)?.bytes ?? 0;
+    this.#kept.delete(buffer);
+  }
+
+  #schedule(): void {
+    if (this.#timer || this.#kept.size === 0) return;
+    this.#timer = setTimeout(this.#sweep, this.#sweepMs);
+    this.#timer.unref();
+  }
+
+  readonly #sweep = (): void => {
+    this.#timer = undefined;
+    const now = performance.now();
+    for (const [buffer, { until }] of this.#kept) if (until <= now) this.#drop(buffer);
+    this.#schedule();
+  };
+}
+
+/** What closed sockets of this thread have left behind. */
+export const leftBehind: KeptMemory = new KeptMemory(KEPT_BYTES_MAX, SWEEP_MS);
 
 /** The sends without a copy of an open socket. */
 export class ZeroCopy {
@@ -175,11 +240,13 @@ export class ZeroCopy {
   end(): void {
     this.#isOff = true;
     if (this.#loans.size === 0) return;
-    const loans = [...this.#loans.values()];
+    const ms = this.isStream ? STREAM_KEPT_MS : DATAGRAM_KEPT_MS;
+    for (const loan of this.#loans.values()) {
+      if (loan.view) leftBehind.keep(loan.view, ms);
+      // Whoever has the lease does not keep it any longer than that.
+      loan.view = undefined;
+    }
     this.#loans.clear();
-    // The timer holds them until then.
-    const forget = () => void loans.splice(0);
-    setTimeout(forget, this.isStream ? STREAM_KEPT_MS : DATAGRAM_KEPT_MS).unref();
   }
 }
 
@@ -192,6 +259,8 @@ export interface ZeroCopySender {
   /** Whether others can reach the open socket. */
   isShared(): boolean;
 }
+
+const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 
 class Lease implements ZeroCopyLease {
   readonly bytes: number;
@@ -209,6 +278,14 @@ class Lease implements ZeroCopyLease {
     const { fd } = this.#sender.descriptor;
     if (!this.#loan.outcome && fd >= 0) this.#sender.errors.drain(fd);
     return this.#loan.outcome !== undefined;
+  }
+
+  /** How console.log shows it: without asking the kernel. */
+  [INSPECT](): string {
+    if (!(#loan in this)) return "ZeroCopyLease";
+    const { outcome } = this.#loan;
+    const state = outcome ? `released${outcome.copied ? ", copied" : ""}` : "not released yet";
+    return `ZeroCopyLease, ${this.bytes} bytes, ${state}`;
   }
 
   get whenReleased(): Promise<ZeroCopyOutcome> {
@@ -245,7 +322,8 @@ class Lease implements ZeroCopyLease {
 
   #outcome(): ZeroCopyOutcome | undefined {
     if (this.released) return this.#loan.outcome;
-    if (this.#sender.descriptor.fd < 0) throw new ClosedError("recvmsg");
+    const { ended } = this.#sender.descriptor;
+    if (ended) throw endError(ended, "recvmsg", {});
     return undefined;
   }
 
@@ -312,19 +390,25 @@ function attempt(
     if (errors.passes(fd, result, tries)) continue;
     // It may have been counted all the same.
     if (!refusal) errors.drain(fd);
-    if (result !== -ENOBUFS || refusal) throw sendError(result, destination);
+    if (result !== -ENOBUFS || refusal) throw sendError(sender, result, destination);
     refusal = "memory";
   }
 }
 
-function sendError(result: number, destination: Address | undefined): Error {
-  if (!destination) return systemError(result, "send");
-  return systemError(result, "sendto", { address: destination, sending: true });
+function sendError(
+  { descriptor, domain }: ZeroCopySender,
+  result: number,
+  destination: Address | undefined,
+): Error {
+  const hint = tooLongHint(result, "send", descriptor.fd, domain === AF_INET6);
+  if (!destination) return systemError(result, "send", { hint });
+  return systemError(result, "sendto", { address: destination, sending: true, hint });
 }
 
 /** What `zeroCopy` tells of a socket. */
-export function stateOf({ errors, isShared }: ZeroCopySender): ZeroCopyState {
+export function stateOf({ descriptor, errors, isShared }: ZeroCopySender): ZeroCopyState {
   const { zeroCopy } = errors;
+  if (zeroCopy && zeroCopy.outstanding > 0) errors.drain(descriptor.fd);
   return Object.freeze({
     enabled: !isShared() && (zeroCopy?.isEnabled ?? true),
     sends: zeroCopy?.sends ?? 0,

@@ -188,8 +188,22 @@ export function socketOptions(draft: Draft, more: Record<string, () => unknown> 
 
 export const boolean = ({ choices }: Draft) => choices.chance(50);
 
-export function inetOptions(draft: Draft, isIpv6: boolean): unknown {
+export function udpOptions(draft: Draft, isIpv6: boolean): unknown {
+  const { choices } = draft;
+  const words = ["destination", "ttl", "trafficClass", "timestamp", "dropped"];
+  return inetOptions(draft, isIpv6, {
+    queueErrors: () => boolean(draft),
+    metadata: () => Array.from({ length: choices.below(7) }, () => choices.pick(words)),
+  });
+}
+
+export function inetOptions(
+  draft: Draft,
+  isIpv6: boolean,
+  more: Record<string, () => unknown> = {},
+): unknown {
   return socketOptions(draft, {
+    ...more,
     reuseAddress: () => boolean(draft),
     reusePort: () => boolean(draft),
     broadcast: () => boolean(draft),
@@ -429,6 +443,7 @@ export function iterator(draft: Draft): Batches {
   if (choices.chance(85)) world.feed(choices, from);
   const rotate = choices.pick([1, 1, 2, 3]);
   const signal = choices.chance(20) ? world.signal(choices) : undefined;
+  world.unsubscribe(from);
   const batches = from.batches({ capacity: 4, slotBytes: 100, rotate, signal });
   world.iterate(batches, from);
   return batches;
@@ -445,6 +460,7 @@ export function subscription(draft: Draft): BatchSubscription {
     return choices.pick(world.subscriptions).subscription;
   const from = source(draft);
   world.unsubscribe(from);
+  world.leaveLoops(from);
   const listeners = {
     drain: listener(draft, from, "drains"),
     error: listener(draft, from, "errors"),

@@ -62,6 +62,7 @@ import {
   some,
   some90,
   timeoutOptions,
+  udpOptions,
   vectors,
   view,
   waitOptions,
@@ -141,7 +142,7 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
       const isIpv6 = draft.choices.chance(50);
       const text = isIpv6 ? "[::1]:0" : "127.0.0.1:0";
       const family = draft.choices.chance(50) ? given(draft, text) : isIpv6 ? "ipv6" : "ipv4";
-      return { receiver: undefined, values: [family, inetOptions(draft, isIpv6)] };
+      return { receiver: undefined, values: [family, udpOptions(draft, isIpv6)] };
     },
   ],
   [
@@ -149,7 +150,7 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     (draft) => {
       const family = draft.choices.pick(["ipv4", "ipv6"]);
       const local = localFor(draft, { family, type: "datagram", state: "new" });
-      return { receiver: undefined, values: [local, inetOptions(draft, family === "ipv6")] };
+      return { receiver: undefined, values: [local, udpOptions(draft, family === "ipv6")] };
     },
   ],
   ["UnixDatagramSocket.open", (draft) => ({ receiver: undefined, values: [socketOptions(draft)] })],
@@ -474,6 +475,7 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     (draft) => {
       const receiver = fed(draft, isReceivingDatagram);
       const { choices, world } = draft;
+      if (choices.chance(85)) world.unsubscribe(receiver);
       const options = batchOptions(draft, {
         rotate: () => choices.pick([1, 2, 3]),
         signal: () => world.signal(choices),
@@ -485,7 +487,10 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     `${SOCKET}onBatch`,
     (draft) => {
       const receiver = fed(draft, isReceivingDatagram);
-      if (draft.choices.chance(85)) draft.world.unsubscribe(receiver);
+      if (draft.choices.chance(85)) {
+        draft.world.unsubscribe(receiver);
+        draft.world.leaveLoops(receiver);
+      }
       return { receiver, values: [handler(draft, receiver), handlerOptions(draft, receiver)] };
     },
   ],

@@ -139,6 +139,7 @@ const CONTROL_ROWS: readonly [string, Row][] = [
   ["decodeControl", (draft) => ({ receiver: undefined, values: [...controlBytes(draft)] })],
   [`${READER}reset`, onReader((draft) => [...controlBytes(draft)])],
   [`${READER}next`, onReader()],
+  ["ControlReader.prototype[nodejs.util.inspect.custom]", onReader()],
   [`${READER}message`, onReader()],
   [
     `${READER}descriptor`,
@@ -155,6 +156,7 @@ const CONTROL_ROWS: readonly [string, Row][] = [
   [`get ${WRITER}length`, onWriter()],
   [`get ${WRITER}bytes`, onWriter()],
   [`${WRITER}clear`, onWriter()],
+  ["ControlWriter.prototype[nodejs.util.inspect.custom]", onWriter()],
   [
     `${WRITER}add`,
     onWriter((draft) => [
@@ -170,7 +172,10 @@ const CONTROL_ROWS: readonly [string, Row][] = [
   [
     `${WRITER}addPacketInfo`,
     onWriter((draft) => {
-      const more = some(draft, { source: () => "127.0.0.1:0", interfaceIndex: () => 1 });
+      const more = some(draft, {
+        source: () => draft.choices.pick(["127.0.0.1:0", "127.0.0.1"]),
+        interfaceIndex: () => 1,
+      });
       return [more, ...packetFamily(draft)];
     }),
   ],
@@ -204,6 +209,10 @@ const orNone = (draft: Draft, value: unknown) => [draft.choices.chance(25) ? und
 
 const BATCH_ROWS: readonly [string, Row][] = [
   [`get ${BATCH}controlBytes`, (draft) => ({ receiver: record(draft).batch, values: [] })],
+  [
+    "DatagramBatch.prototype[nodejs.util.inspect.custom]",
+    (draft) => ({ receiver: record(draft).batch, values: [] }),
+  ],
   ...(
     "segmentBytes destination interfaceIndex ttl trafficClass ecn timestampSeconds " +
     "timestampNanoseconds timestampNs dropped mark control controlTruncated"
@@ -222,7 +231,9 @@ const BATCH_ROWS: readonly [string, Row][] = [
   [`${BATCH}setSegmentBytes`, onSlot((draft) => orNone(draft, draft.choices.below(65_536)))],
   [
     `${BATCH}setSource`,
-    onSlot((draft) => orNone(draft, draft.choices.pick(["127.0.0.1:0", "[::1]:0"]))),
+    onSlot((draft) =>
+      orNone(draft, draft.choices.pick(["127.0.0.1:0", "127.0.0.1", "[::1]:0", "::1"])),
+    ),
   ],
   [`${BATCH}setInterfaceIndex`, onSlot((draft) => orNone(draft, 1))],
   [`${BATCH}setTtl`, onSlot((draft) => orNone(draft, 1 + draft.choices.below(255)))],
@@ -312,6 +323,8 @@ const DESCRIPTOR_ROWS: readonly [string, Row][] = [
     onReceived,
   ]),
   ["ReceivedDescriptor.prototype[nodejs.util.inspect.custom]", onReceived],
+  [`${RECEIVED}toString`, onReceived],
+  ["Message.prototype[nodejs.util.inspect.custom]", onMessage],
   ["Message.prototype.controlMessages", onMessage],
   ["get Message.prototype.writer", onMessage],
   ["get Message.prototype.descriptors", onMessage],
@@ -350,7 +363,7 @@ const OFFLOAD_ROWS: readonly [string, Row][] = [
     ...forms(`${name}.prototype.`, "sendZeroCopy", (draft, form) => {
       const isUdp = name === "UdpSocket";
       const receiver = socket(draft, isUdp ? isDatagram : isConnected);
-      const payload = form === "try" ? data(draft) : dataOrText(draft);
+      const payload = ownCopy(form === "try" ? data(draft) : dataOrText(draft));
       const more = {
         ...options(draft, form, receiver, false),
         ...(isUdp ? to(draft, receiver) : {}),
@@ -360,6 +373,14 @@ const OFFLOAD_ROWS: readonly [string, Row][] = [
     [`get ${name}.prototype.zeroCopy`, (draft) => ({ receiver: socket(draft), values: [] })],
   ]),
 ];
+
+// The kernel may read lent memory after the call, and even after the socket was closed: then it must
+// not be full of canaries by now.
+function ownCopy(data: ArrayBufferView | ArrayBuffer | string) {
+  if (typeof data === "string") return data;
+  if (!ArrayBuffer.isView(data)) return data.slice(0);
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+}
 
 // Groups. Those that are joined here no router is told of.
 
@@ -494,6 +515,7 @@ const FILTER_ROWS: readonly [string, Row][] = [
   ["get FilterProgram.prototype.length", onProgram],
   ["get FilterProgram.prototype.instructions", onProgram],
   ["FilterProgram.prototype.toString", onProgram],
+  ["FilterProgram.prototype[nodejs.util.inspect.custom]", onProgram],
   [
     `${SOCKET}attachFilter`,
     (draft) => ({

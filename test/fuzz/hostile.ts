@@ -124,7 +124,7 @@ const MISCHIEF: readonly Mischief[] = [
   (_draft, _plan, again) => again(),
   (_draft, _plan, again) => again(),
   ({ world }) => {
-    for (const { batch } of world.batches) batch.count = 0;
+    for (const { batch } of world.batches) if (!batch.freed) batch.count = 0;
   },
   ({ world, choices }) => {
     for (const { batch, capacity, slotBytes } of world.batches) {

@@ -65,12 +65,12 @@ export const NEVER_REFUSED: readonly Impossible[] = [
   },
   { members: /^ControlWriter\.prototype\.clear$/, reason: "begins anew" },
   {
-    members: /^get FilterProgram\.|^FilterProgram\.prototype\.toString$/,
+    members: /^get FilterProgram\.|^FilterProgram\.prototype(\.toString$|\[)/,
     reason: "a program is immutable, and all that it says is known",
   },
   {
     members:
-      /^(get ReceivedDescriptor\.prototype\.descriptor|ReceivedDescriptor\.prototype(\.close|\[))/,
+      /^(get ReceivedDescriptor\.prototype\.descriptor|ReceivedDescriptor\.prototype(\.close|\.toString|\[))/,
     reason: "does nothing the second time, or says that it is closed",
   },
   {
@@ -81,6 +81,10 @@ export const NEVER_REFUSED: readonly Impossible[] = [
   {
     members: /^(DatagramBatch|NativeBuffer)\.prototype(\.free|\[Symbol\.dispose\])$/,
     reason: "does nothing the second time",
+  },
+  {
+    members: /^(DatagramBatch|Message|ControlReader|ControlWriter)\.prototype\[nodejs/,
+    reason: "what it shows is known also when the memory is gone",
   },
   {
     members: /^get \w*Socket\.prototype\.(connected|descriptor)$/,
@@ -156,7 +160,7 @@ const SELDOM: readonly string[] = [
   "(set )?Socket.prototype.(receiveError|tryReceiveError|queueErrors|transmitTimestamps)",
   "(get )?Socket.prototype.(acceptSync|tryReceiveFrom|detach|detachFilter|remoteAddress)",
   "(set )?(Listener|UnixListener).prototype.(acceptSync|connections|detach|unlinkOnClose)",
-  "(UnixSeqpacketSocket.(open|prototype.duplicate)|UnixSocket.open|UnixAddress.abstract)",
+  "(UnixSeqpacketSocket.(open|prototype.duplicate)|Unix(Datagram)?Socket.open|UnixAddress.abstract)",
   "Inet6Address.prototype.resolveScope",
   "set Message.prototype.(vectors|address)",
   "ControlWriter.prototype.add(Credentials|Descriptors|PacketInfo)?$",

@@ -36,9 +36,9 @@ const given: Readonly<Record<string, Class>> = sampleGiven();
 
 function sampleGiven(): Record<string, Class> {
   using socket = api.UdpSocket.bind("127.0.0.1:0");
-  using subscription = socket.onBatch(() => {});
   const batches = socket.batches({ capacity: 1 });
   batches.return();
+  using subscription = socket.onBatch(() => {});
   const errors = socket.errors();
   using listener = api.TcpListener.listen("127.0.0.1:0");
   const connections = listener.connections();

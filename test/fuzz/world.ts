@@ -241,6 +241,11 @@ export class World {
     for (const other of this.subscriptions) if (other.socket === socket) other.subscription.stop();
   }
 
+  /** Ends the loops over batches of a socket. */
+  leaveLoops(socket: AnySocket): void {
+    for (const other of this.iterators) if (other.socket === socket) other.batches.return();
+  }
+
   /** Remembers an iterator; the oldest is forgotten when there are many. */
   iterate(batches: Batches, socket: AnySocket): void {
     if (this.iterators.push({ batches, socket }) > ITERATORS_MAX)

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import {
+  ControlWriter,
   DatagramBatch,
   type DatagramBatchOptions,
   type InetAddress,
@@ -15,6 +16,8 @@ import {
 } from "bun-sockets";
 import { cmsghdr, mmsghdr, msghdr } from "bun-sockets/structs";
 import {
+  EPERM,
+  IP_PKTINFO,
   IP_TTL,
   IPPROTO_IP,
   if_nametoindex,
@@ -23,12 +26,14 @@ import {
   SCM_RIGHTS,
   SCM_TXTIME,
   SO_MARK,
+  SO_RCVMARK,
   SO_TIMESTAMPNS,
   SOF_TIMESTAMPING_RX_SOFTWARE,
   SOF_TIMESTAMPING_SOFTWARE,
   SOL_SOCKET,
 } from "bun-sockets/sys";
-import { replaceLibc } from "../support/faults.ts";
+import { caught } from "../support/errors.ts";
+import { failWith, replaceLibc } from "../support/faults.ts";
 import { requires, testIf } from "../support/require.ts";
 import { ending, firstLine } from "../support/strangers.ts";
 
@@ -818,7 +823,7 @@ describe("reply()", () => {
     sendNumbered(pair, 2);
     pair.server.receiveBatchSync(batch, WAIT);
     batch.count = 3;
-    expect(() => batch.reply()).toThrow(/slot 2.*receivePacketInfo/);
+    expect(() => batch.reply()).toThrow(/slot 2 .*no datagram was received into it/);
     expect(capture(() => pair.server.trySendBatch(batch)).map((b) => b.length)).toEqual([0, 0, 0]);
     for (const i of [-1, 4, 0.5]) expect(() => batch.reply(i)).toThrow(RangeError);
     expect(() => batch.reply("0" as never)).toThrow(TypeError);
@@ -826,6 +831,54 @@ describe("reply()", () => {
     batch.reply();
     batch.reply(1);
     expect(capture(() => pair.server.trySendBatch(batch)).map((b) => b.length)).toEqual([32, 32]);
+  });
+
+  test.each([
+    ["0.0.0.0:0", "127.0.0.1", IpOption.receiveTtl, "IpOption.receivePacketInfo was off"],
+    ["[::]:0", "127.0.0.1", IpOption.receiveTtl, "Ipv6Option.receivePacketInfo was off"],
+    ["[::]:0", "[::1]", Ipv6Option.receiveHopLimit, "Ipv6Option.receivePacketInfo was off"],
+  ])(
+    "on %s names the slot and the option that was off for a datagram to %s",
+    (all, to, option, why) => {
+      using server = UdpSocket.bind(all);
+      server.setOption(option, true);
+      using client = UdpSocket.open(to.startsWith("[") ? "ipv6" : "ipv4");
+      const send = () => client.sendToSync("x", `${to}:${server.localAddress.port}`);
+      using batch = new DatagramBatch({ capacity: 4 });
+      send();
+      server.receiveBatchSync(batch, WAIT);
+      expect(() => batch.reply()).toThrow(
+        `Cannot reply from where slot 0 was sent to, which is not known: ${why}`,
+      );
+      expect(() => batch.reply(3)).toThrow(
+        "slot 3 was sent to, which is not known: no datagram was",
+      );
+    },
+  );
+
+  test("says so where controlBytes are too few, or none", () => {
+    using server = UdpSocket.bind("0.0.0.0:0", { metadata: ["timestamp", "destination"] });
+    using client = UdpSocket.open("ipv4");
+    for (const [controlBytes, why] of [
+      [32, "controlBytes is too small: 32 bytes do not hold all that the kernel had to tell"],
+      [0, "the DatagramBatch was made with 0 controlBytes"],
+    ] as const) {
+      client.sendToSync("x", `127.0.0.1:${server.localAddress.port}`);
+      using batch = new DatagramBatch({ capacity: 4, controlBytes });
+      server.receiveBatchSync(batch, WAIT);
+      expect(batch.controlTruncated(0)).toBe(true);
+      expect(() => batch.reply()).toThrow(`slot 0 was sent to, which is not known: ${why}`);
+    }
+  });
+
+  test("says so of what came by a Unix socket", () => {
+    const [left, right] = UnixDatagramSocket.pair();
+    using batch = new DatagramBatch();
+    left.sendSync("x");
+    right.receiveBatchSync(batch, WAIT);
+    expect(() => batch.reply()).toThrow("slot 0 was sent to, which is not known: the socket that");
+    left.close();
+    right.close();
   });
 
   test("refuses all slots where one has no room, and changes none", () => {
@@ -863,6 +916,27 @@ describe("reply()", () => {
     expect(server.trySendBatch(batch)).toBe(1);
     client.receiveBatchSync(batch, WAIT);
     expect((batch.address(0) as InetAddress).host).toBe("127.0.0.2");
+  });
+
+  // The kernel keeps the interface beside a packet: of IPv6 always, of IPv4 once somebody has asked.
+  test.each([
+    ["0.0.0.0:0", "127.0.0.2", "127.0.0.2", -1],
+    ["[::]:0", "127.0.0.2", "::ffff:127.0.0.2", -1],
+    ["[::]:0", "[::1]", "::1", LOOPBACK_INDEX],
+  ])("on %s for one to %s, of which the interface may not be known", (all, to, shown, index) => {
+    using server = UdpSocket.bind(all);
+    using client = UdpSocket.open(to.startsWith("[") ? "ipv6" : "ipv4");
+    const send = () => client.sendToSync("x", `${to}:${server.localAddress.port}`);
+    send();
+    askAll(server);
+    send();
+    using batch = new DatagramBatch({ capacity: 4 });
+    expect(server.receiveBatchSync(batch, WAIT)).toBe(2);
+    const told = [0, 1].map((i) => [batch.destination(i)?.host, batch.interfaceIndex(i)]);
+    expect(told).toEqual([
+      [shown, index],
+      [shown, LOOPBACK_INDEX],
+    ]);
   });
 });
 
@@ -1404,3 +1478,174 @@ for (const { family, hosts, source, all } of strangers) {
     20_000,
   );
 }
+
+describe("UdpSocketOptions.metadata", () => {
+  const words = ["destination", "ttl", "trafficClass", "timestamp", "dropped"] as const;
+
+  /** What the options of a socket say. */
+  function asked(udp: UdpSocket): Record<string, boolean> {
+    const of4 = {
+      destination4: IpOption.receivePacketInfo,
+      ttl4: IpOption.receiveTtl,
+      trafficClass4: IpOption.receiveTos,
+    };
+    const of6 = {
+      destination6: Ipv6Option.receivePacketInfo,
+      ttl6: Ipv6Option.receiveHopLimit,
+      trafficClass6: Ipv6Option.receiveTrafficClass,
+    };
+    const both = {
+      timestamp: SocketOption.timestampNs,
+      dropped: SocketOption.receiveQueueOverflow,
+    };
+    const all = Object.entries({ ...of4, ...(udp.family === "ipv6" ? of6 : {}), ...both });
+    return Object.fromEntries(
+      all.filter(([, option]) => udp.getOption(option)).map(([name]) => [name, true]),
+    );
+  }
+
+  test.each([
+    ["0.0.0.0:0", {}, ["4"]],
+    ["[::]:0", {}, ["4", "6"]],
+    ["[::]:0", { ipv6Only: true }, ["6"]],
+  ] as const)("asks on %s with %j for what it names, and for nothing else", (all, options, of) => {
+    for (const word of words) {
+      using udp = UdpSocket.bind(all, { ...options, metadata: [word] });
+      const isOfFamily = ["destination", "ttl", "trafficClass"].includes(word);
+      const names = isOfFamily ? of.map((family) => `${word}${family}`) : [word];
+      expect(asked(udp)).toEqual(Object.fromEntries(names.map((name) => [name, true])));
+    }
+    using none = UdpSocket.bind(all, { ...options, metadata: [] });
+    expect(asked(none)).toEqual({});
+    using opened = UdpSocket.open(all, { ...options, metadata: ["timestamp", "timestamp"] });
+    expect(asked(opened)).toEqual({ timestamp: true });
+  });
+
+  test.each([
+    ["127.0.0.2", "::ffff:127.0.0.2"],
+    ["[::1]", "::1"],
+  ])("one on all addresses knows all of a datagram to %s, and replies from there", (to, shown) => {
+    using server = UdpSocket.bind("[::]:0", { metadata: words });
+    using client = UdpSocket.open(to.startsWith("[") ? "ipv6" : "ipv4");
+    using batch = makeBatch(["x"]);
+    batch.setAddress(0, `${to}:${server.localAddress.port}`);
+    batch.setTtl(0, 9);
+    batch.setTrafficClass(0, 0xb9);
+    expect(client.trySendBatch(batch)).toBe(1);
+    server.receiveBatchSync(batch, WAIT);
+    expect(batch.destination(0)?.host).toBe(shown);
+    expect(toldOf(batch, 0)).toEqual([9, 0xb9, 1, LOOPBACK_INDEX]);
+    expect(Math.abs(batch.timestampSeconds(0) - Date.now() / 1000)).toBeLessThan(60);
+    expect(batch.controlTruncated(0)).toBe(false);
+    batch.reply();
+    expect(server.trySendBatch(batch)).toBe(1);
+    const { address } = client.receiveFromSync(new Uint8Array(10), WAIT);
+    expect(`${address.host}`).toBe(to.replace(/[[\]]/g, ""));
+  });
+
+  test("is set before the address is taken, and before configure", () => {
+    const calls: string[] = [];
+    using _set = replaceLibc("setsockopt", (original) => (...values) => {
+      if (values[2] === IP_PKTINFO) calls.push("setsockopt");
+      return original(...values);
+    });
+    using _bind = replaceLibc("bind", (original) => (...values) => {
+      calls.push("bind");
+      return original(...values);
+    });
+    const configure = () => void calls.push("configure");
+    UdpSocket.bind("127.0.0.1:0", { metadata: ["destination"], configure }).close();
+    expect(calls).toEqual(["setsockopt", "configure", "bind"]);
+  });
+
+  test("that the kernel refuses fails the call by the option's name, and nothing is open", () => {
+    const before = readdirSync("/proc/self/fd").length;
+    using _ = replaceLibc("setsockopt", (original) => (...values) => {
+      return values[2] === SO_RCVMARK ? failWith(EPERM) : original(...values);
+    });
+    const error = caught(() => UdpSocket.bind("127.0.0.1:0", { metadata: ["ttl", "mark"] }));
+    expect(error.message).toMatch(/EPERM.*SO_RCVMARK|SO_RCVMARK.*EPERM/s);
+    expect(readdirSync("/proc/self/fd").length).toBe(before);
+  });
+
+  test("is read once", () => {
+    let reads = 0;
+    const list = ["ttl"];
+    const options = {
+      get metadata() {
+        return reads++ === 0 ? (list as ["ttl"]) : (["no"] as never);
+      },
+      configure: () => void list.push("nothing"),
+    };
+    using udp = UdpSocket.bind("127.0.0.1:0", options);
+    expect([reads, udp.getOption(IpOption.receiveTtl)]).toEqual([1, true]);
+  });
+
+  test.each([
+    [null, TypeError, "Cannot use null as metadata: expected an array"],
+    ["ttl", TypeError, "Cannot use a value of type string as metadata: expected an array"],
+    [{ length: 1, 0: "ttl" }, TypeError, "expected an array"],
+    [["ttl", "ecn"], TypeError, 'Cannot use "ecn" as metadata: expected "destination", "ttl"'],
+    [["toString"], TypeError, 'Cannot use "toString" as metadata'],
+    [[undefined], TypeError, "Cannot use a value of type undefined as metadata"],
+    [[["ttl"]], TypeError, "Cannot use a value of type object as metadata"],
+    [Array(7).fill("ttl"), RangeError, "Cannot use 7 as the number of metadata: expected 0 to 6"],
+  ])("refuses %j before anything is opened", (metadata, type, message) => {
+    const before = readdirSync("/proc/self/fd").length;
+    for (const make of [UdpSocket.open, UdpSocket.bind]) {
+      const error = caught(() => make("127.0.0.1:0", { metadata: metadata as never }));
+      expect(error).toBeInstanceOf(type);
+      expect(error.message).toContain(message);
+    }
+    expect(readdirSync("/proc/self/fd").length).toBe(before);
+  });
+});
+
+describe("a source without a port", () => {
+  test.each(["127.0.0.77", "127.0.0.77:9", "::ffff:127.0.0.77"])("%s is taken", (text) => {
+    using server = UdpSocket.bind("127.0.0.1:0");
+    using client = UdpSocket.open("ipv4");
+    using batch = makeBatch(["x"]);
+    batch.setAddress(0, server.localAddress);
+    batch.setSource(0, text);
+    expect(client.trySendBatch(batch)).toBe(1);
+    const { address } = server.receiveFromSync(new Uint8Array(10), WAIT);
+    expect(address.host).toBe("127.0.0.77");
+  });
+
+  test.each(["127.0.0", "localhost", "eth0", "unix:/x", "", 7, null])("%p is none", (source) => {
+    using batch = makeBatch(["x"]);
+    expect(() => batch.setSource(0, source as string)).toThrow(TypeError);
+  });
+
+  test("is taken by ControlWriter.addPacketInfo(), which writes the same", () => {
+    const [bare, whole] = ["127.0.0.77", "127.0.0.77:9"].map((source) => {
+      const writer = new ControlWriter(new Uint8Array(64));
+      writer.addPacketInfo({ source });
+      return Buffer.from(writer.bytes).toString("hex");
+    });
+    expect(bare).toBe(whole as string);
+    expect(bare).toContain("7f00004d");
+    const writer = new ControlWriter(new Uint8Array(64));
+    writer.addPacketInfo({ source: "::1" });
+    expect(writer.length).toBe(40);
+  });
+});
+
+describe("ECN and traffic class", () => {
+  test("setEcn() alone sends DSCP 0; setTrafficClass() overwrites both, setEcn() only its bits", () => {
+    using server = UdpSocket.bind("127.0.0.1:0", { metadata: ["trafficClass"] });
+    using client = UdpSocket.open("ipv4");
+    client.setOption(IpOption.tos, 0xb8);
+    client.connectSync(server.localAddress);
+    using batch = makeBatch(["none", "ecn", "class, ecn", "ecn, class"]);
+    batch.setEcn(1, 1);
+    batch.setTrafficClass(2, 0x28);
+    batch.setEcn(2, 1);
+    batch.setEcn(3, 1);
+    batch.setTrafficClass(3, 0x28);
+    expect(client.trySendBatch(batch)).toBe(4);
+    server.receiveBatchSync(batch, WAIT);
+    expect(slotsOf(batch).map((i) => batch.trafficClass(i))).toEqual([0xb8, 0x01, 0x29, 0x28]);
+  });
+});

@@ -1675,20 +1675,83 @@ describe("onBatch() beside others", () => {
     expect(texts).toEqual(["two"]);
   });
 
-  test("a loop of batches() leaves nothing to the handler while it waits", async () => {
+  const BESIDE_HANDLER = "Cannot loop over batches of a socket that has a handler: stop that first";
+  const BESIDE_LOOP = "Cannot add a handler to a socket beside a loop of batches: end the loop";
+
+  test("a loop of batches() would starve the handler, also a paused one, and is refused", async () => {
     using pair = udp4.open();
-    const { texts } = collect(pair.receiver);
-    await settle();
+    const { texts, handler } = collect(pair.receiver);
+    expect(() => pair.receiver.batches()).toThrow(BESIDE_HANDLER);
+    handler.pause();
+    expect(() => pair.receiver.batches()).toThrow(new TypeError(BESIDE_HANDLER));
+    handler.resume();
+    deliver(pair, "one");
+    await until(() => texts.length > 0, "it has come");
+    handler.stop();
     const iterator = pair.receiver.batches();
-    for (const data of ["one", "two"]) {
-      const step = iterator.next();
-      deliver(pair, data);
-      expect(textsOf((await step).value as DatagramBatch)).toEqual([data]);
-    }
+    deliver(pair, "two");
+    expect(textsOf((await iterator.next()).value as DatagramBatch)).toEqual(["two"]);
+    deliver(pair, "three");
+    expect(textsOf((await iterator.next()).value as DatagramBatch)).toEqual(["three"]);
     await iterator.return();
+    expect(texts).toEqual(["one"]);
+    // However many steps it had, it was one loop.
+    expect(pair.receiver.onBatch(() => {}).stopped).toBe(false);
+  });
+
+  test.each([
+    ["that waits", 0],
+    ["between two steps", 1],
+  ])("a loop of batches() %s lets no handler in, until it has ended", async (_, before) => {
+    using pair = udp4.open();
+    const iterator = pair.receiver.batches();
+    const other = pair.receiver.batches();
+    deliver(pair, "one");
+    const step = iterator.next();
+    if (before > 0) await step;
+    expect(() => pair.receiver.onBatch(() => {})).toThrow(new TypeError(BESIDE_LOOP));
+    expect(textsOf((await step).value as DatagramBatch)).toEqual(["one"]);
+    // Loops share, and each of them counts once.
+    const second = other.next();
+    await iterator.return();
+    await iterator.return();
+    expect(() => pair.receiver.onBatch(() => {})).toThrow(BESIDE_LOOP);
+    deliver(pair, "two");
+    expect(textsOf((await second).value as DatagramBatch)).toEqual(["two"]);
+    await other.return();
+    const { texts } = collect(pair.receiver);
     deliver(pair, "three");
     await until(() => texts.length > 0, "it has come");
     expect(texts).toEqual(["three"]);
+  });
+
+  test("a loop of batches() that an error or its signal has ended lets a handler in", async () => {
+    using pair = udp4.open();
+    const controller = new AbortController();
+    const step = pair.receiver.batches({ signal: controller.signal }).next();
+    controller.abort(new Error("enough"));
+    expect(await reasonOf(step)).toMatchObject({ message: "enough" });
+    {
+      using _ = replaceLibc("recvmmsg", () => () => failWith(ENOMEM));
+      expect(await reasonOf(pair.receiver.batches().next())).toBeInstanceOf(SystemError);
+    }
+    const { texts } = collect(pair.receiver);
+    deliver(pair, "x");
+    await until(() => texts.length > 0, "it has come");
+  });
+
+  test("a loop of batches() that has not begun lets a handler in, and is refused then", async () => {
+    using pair = udp4.open();
+    const iterator = pair.receiver.batches();
+    const { texts, handler } = collect(pair.receiver);
+    const error = await reasonOf(iterator.next());
+    expect(error).toBeInstanceOf(TypeError);
+    expect((error as Error).message).toBe(BESIDE_HANDLER);
+    expect(await iterator.next()).toEqual({ value: undefined, done: true });
+    deliver(pair, "x");
+    await until(() => texts.length > 0, "it has come");
+    handler.stop();
+    expect(pair.receiver.onBatch(() => {}).stopped).toBe(false);
   });
 
   test("close() ends the handler and every call that waits beside it", async () => {

@@ -73,6 +73,7 @@ function kept<Kept extends Disposable>(socket: Kept): Kept {
 type Family = "ipv4" | "ipv6";
 const LOCAL: Readonly<Record<Family, string>> = { ipv4: "127.0.0.1:0", ipv6: "[::1]:0" };
 
+const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
 const bound = (family: Family = "ipv4") => kept(UdpSocket.bind(LOCAL[family]));
 
 /** A socket that queues errors. */
@@ -491,6 +492,63 @@ describe("an error of the call itself", () => {
     expect(textOf(asIcmp(dead))).toBe("dead");
     expect(own).toMatchObject({ kind: "pathMtu", offender: undefined });
     expect(others).toEqual([]);
+  });
+
+  test.each(FAMILIES)("that a datagram is too long tells what limits it, over %s", (family) => {
+    const [socket, peer] = [bound(family), bound(family)];
+    const to = peer.localAddress;
+    const long = new Uint8Array(65_530);
+    const calls = (isConnected: boolean) => [
+      () => (isConnected ? socket.trySend(long) : socket.trySendTo(long, to)),
+      () => socket.sendSegmentsSync([long], isConnected ? {} : { to }),
+      () => socket.sendZeroCopySync(long, isConnected ? {} : { to }),
+      () =>
+        socket.trySendMessage(
+          new Message({ vectors: [long], address: isConnected ? undefined : to }),
+        ),
+    ];
+    const hints = (isConnected: boolean) =>
+      calls(isConnected).map((call) => {
+        const { code, hint = "" } = systemErrorOf(call);
+        expect(code).toBe("EMSGSIZE");
+        return hint;
+      });
+    for (const mode of ["want", "off", "omit"] as const) {
+      socket.pathMtuDiscovery = mode;
+      for (const hint of hints(false)) expect(hint).toContain("at most 65507 bytes over IPv4");
+    }
+    socket.pathMtuDiscovery = "do";
+    for (const hint of hints(false)) {
+      expect(hint).toStartWith('With pathMtuDiscovery "do" ');
+      expect(hint).toEndWith("the MTU of the path: a connected socket tells it as pathMtu");
+    }
+    socket.connectSync(to);
+    for (const hint of hints(true))
+      expect(hint).toEndWith(`it must fit pathMtu, which is ${socket.pathMtu}`);
+    for (const mode of ["probe", "interface"] as const) {
+      socket.pathMtuDiscovery = mode;
+      for (const hint of hints(true)) {
+        expect(hint).toStartWith(`With pathMtuDiscovery "${mode}" `);
+        expect(hint).toEndWith("the MTU of the interface");
+      }
+    }
+  });
+
+  test("over IPv4 tells no port of its destination, where the socket is not connected", () => {
+    const long = new Uint8Array(65_530);
+    for (const family of FAMILIES) {
+      const [socket, peer] = [queueing(family), bound(family)];
+      const { port } = peer.localAddress;
+      socket.pathMtuDiscovery = "do";
+      expect(() => socket.sendToSync(long, peer.localAddress)).toThrow("EMSGSIZE");
+      expect(socket.tryReceiveError()).toMatchObject({
+        kind: "pathMtu",
+        destination: { host: peer.localAddress.host, port: family === "ipv6" ? port : 0 },
+      });
+      socket.connectSync(peer.localAddress);
+      expect(() => socket.sendSync(long)).toThrow("EMSGSIZE");
+      expect(socket.tryReceiveError()).toMatchObject({ kind: "pathMtu", destination: { port } });
+    }
   });
 
   test("ends a call that would be refused for ever", () => {

@@ -14,7 +14,7 @@ import {
 } from "bun-sockets";
 import { ARPHRD_LOOPBACK, EMFILE, ENODEV, ENOMEM, IFF_UP } from "bun-sockets/sys";
 import { openDescriptors } from "../support/descriptors.ts";
-import { caught } from "../support/errors.ts";
+import { caught, systemErrorOf } from "../support/errors.ts";
 import { failWith, replaceEntry, replaceLibc } from "../support/faults.ts";
 
 function loopback(list: readonly Interface[]): Interface {
@@ -149,14 +149,21 @@ describe("interface names", () => {
 
   test("that nobody has are an ENODEV, from all that ask", () => {
     using socket = UdpSocket.open("ipv4");
-    for (const ask of [
-      () => interfaceIndex("nosuchif0"),
-      () => interfaceIndex("nosuchif0", { socket }),
-      () => interfaceName(0x7fff_ffff),
-      () => interfaceName(0x7fff_ffff, { socket }),
-      () => new NetworkInterface("nosuchif0").mtu,
-    ])
-      expect(caught(ask)).toMatchObject({ name: "SystemError", code: "ENODEV" });
+    for (const [asked, ask] of [
+      ["nosuchif0", () => interfaceIndex("nosuchif0")],
+      ["nosuchif0", () => interfaceIndex("nosuchif0", { socket })],
+      ["2147483647", () => interfaceName(0x7fff_ffff)],
+      ["2147483647", () => interfaceName(0x7fff_ffff, { socket })],
+      ["nosuchif0", () => new NetworkInterface("nosuchif0").mtu],
+    ] as const) {
+      const error = systemErrorOf(ask);
+      expect(error).toMatchObject({ name: "SystemError", code: "ENODEV" });
+      // What was asked for, rather than how.
+      expect(error.message).toBe(`${error.syscall} ENODEV ${asked}: no such device`);
+      expect(error.option !== undefined).toBe(error.syscall === "ioctl");
+      expect(error.hint).toContain("interfaces()");
+      expect("address" in error).toBe(false);
+    }
   });
 
   test.each(["", "a".repeat(16), "ä".repeat(8), "a b", "a/b", "a:1", ".", "..", "a\0", 7, null])(

@@ -1063,3 +1063,23 @@ describe("small vectors stay where C is told that they are", () => {
     expect(run(loop(200_000, ""))).toEqual(right);
   }, 120_000);
 });
+
+test("console.log of a Message is one short line", () => {
+  const message = new Message({
+    vectors: [new Uint16Array(3), new Uint8Array(4)],
+    address: "127.0.0.1:9",
+    controlBytes: 64,
+  });
+  message.writer.addTtl(3, "ipv4");
+  expect(Bun.inspect(message)).toBe(
+    "Message, 10 bytes in 2 vectors, 24 of 64 controlBytes, 127.0.0.1:9",
+  );
+  expect(Bun.inspect(new Message())).toBe("Message, 0 bytes in 0 vectors, 0 of 0 controlBytes");
+  for (const view of [new Uint8Array(8), new DataView(new ArrayBuffer(8))]) {
+    const gone = new Message({ vectors: view, controlBytes: 16 });
+    view.buffer.transfer();
+    gone.control.buffer.transfer();
+    expect(Bun.inspect(gone)).toBe("Message, 0 bytes in 1 vector, 0 of 0 controlBytes");
+  }
+  expect(Bun.inspect(Message.prototype)).toBe("Message");
+});

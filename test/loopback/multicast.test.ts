@@ -68,6 +68,29 @@ test("groups of a family that the socket does not carry are refused: it would ne
   expect(names(only6.memberships)).toEqual([group6]);
 });
 
+test("an interface that is not there is named by what was asked for", () => {
+  using socket = UdpSocket.bind("0.0.0.0:0");
+  const choose = (where: string | number) => () => {
+    socket.multicastInterface = where as number;
+  };
+  for (const run of [
+    () => socket.join(group4, { interface: "bs-none" }),
+    () => socket.leave(group4, { interface: "bs-none" }),
+    choose("bs-none"),
+    () => memberships({ interface: "bs-none" }),
+  ])
+    expect(run).toThrow(/^\w+ ENODEV bs-none: no such device$/);
+  for (const run of [() => socket.join(group4, { interface: 99_999 }), choose(99_999)])
+    expect(systemErrorOf(run).hint).toStartWith("There is no such interface as 99999, or ");
+  {
+    // It has gone between the two calls.
+    using _ = replaceLibc("setsockopt", () => () => failWith(ENODEV));
+    expect(systemErrorOf(choose("lo")).hint).toStartWith(
+      `There is no such interface as lo (${LO})`,
+    );
+  }
+});
+
 test("too many IPv4 groups are ENOBUFS with the sysctl's name, and the others stay", () => {
   using member = UdpSocket.bind("0.0.0.0:0");
   const max = Math.min(sysctl("ipv4/igmp_max_memberships", 20), 200);

@@ -1271,6 +1271,23 @@ describe("with UdpOption.gro on", () => {
     expect(datagrams).toBe(121);
   });
 
+  test("batches() and onBatch() refuse controlBytes that hold no size of segments, at once", () => {
+    using way = openBoth();
+    const { sender, receiver } = way;
+    const refusal =
+      "Cannot receive with 23 controlBytes while UdpOption.gro is on: expected 24 or more, which tell the size of the segments";
+    for (const options of [{ controlBytes: 23 }, { controlBytes: 23, slotBytes: 65_535 }]) {
+      expect(() => receiver.batches(options)).toThrow(new RangeError(refusal));
+      expect(() => receiver.onBatch(() => {}, options)).toThrow(new RangeError(refusal));
+    }
+    for (const controlBytes of [0, -1, 65_537, Number.NaN])
+      expect(() => receiver.onBatch(() => {}, { controlBytes })).toThrow(RangeError);
+    expect(() => receiver.batches({ controlBytes: "24" as never })).toThrow(TypeError);
+    receiver.onBatch(() => {}, { controlBytes: 24 }).stop();
+    // Where no trains come, they may have any number.
+    sender.onBatch(() => {}, { controlBytes: 0 }).stop();
+  });
+
   test("what was received goes back as the train that it was, in one call each way", () => {
     using way = openBoth();
     const { sender, receiver } = way;

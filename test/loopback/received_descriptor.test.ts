@@ -245,8 +245,10 @@ describe("ReceivedDescriptor", () => {
     const received = passed(files.numbers[0] as number);
     const inspect = (value: object) => (value as Record<symbol, () => string>)[INSPECT]?.();
     expect(inspect(received)).toBe(`ReceivedDescriptor ${received.descriptor}, file`);
+    expect(String(received)).toBe(`ReceivedDescriptor ${received.descriptor}, file`);
     received.close();
     expect(inspect(received)).toBe("ReceivedDescriptor closed or taken");
+    expect(String(received)).toBe("ReceivedDescriptor closed or taken");
     expect(inspect(ReceivedDescriptor.prototype)).toBe("ReceivedDescriptor");
   });
 

@@ -801,6 +801,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
     ["broadcast null", { broadcast: null }, TypeError],
     ["ipv6Only 0", { ipv6Only: 0 }, TypeError],
     ["queueErrors 0", { queueErrors: 0 }, TypeError],
+    ["metadata as text", { metadata: "ttl" }, TypeError],
   ];
   test.each(badOptions)("refuses %s before anything is opened", (_, options, type) => {
     const before = openDescriptors();
@@ -825,6 +826,7 @@ describe.each(families)("UdpSocket over $family", ({ family, wildcard, loopback,
       "broadcast",
       "configure",
       "ipv6Only",
+      "metadata",
       "queueErrors",
       "receiveBufferBytes",
       "reuseAddress",

@@ -5,7 +5,10 @@
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
   ClosedError,
+  openSockets,
   poller,
+  SystemError,
+  TcpListener,
   TcpSocket,
   TimeoutError,
   UdpSocket,
@@ -23,7 +26,7 @@ import {
   SO_ZEROCOPY,
   close as sysClose,
 } from "bun-sockets/sys";
-import { ZeroCopy } from "../../lib/internal/zero_copy.ts";
+import { KeptMemory, leftBehind, ZeroCopy } from "../../lib/internal/zero_copy.ts";
 import { caught, systemErrorOf } from "../support/errors.ts";
 import { type Fault, failWith, replaceLibc } from "../support/faults.ts";
 import {
@@ -76,6 +79,21 @@ function withoutNotices(): Fault {
   });
 }
 
+/** Sends until there is no room, and none comes: the kernel makes some of its own accord. */
+function fill(socket: TcpSocket): number {
+  let bytes = 0;
+  // An acknowledgement makes room for a send before poll(2) tells of it.
+  for (;;)
+    try {
+      bytes += socket.sendZeroCopySync(pattern(100_000), { timeoutMs: 50 }).bytes;
+    } catch (error) {
+      if (!(error instanceof TimeoutError)) throw error;
+      const lease = socket.trySendZeroCopy(pattern(100_000));
+      if (!lease) return bytes;
+      bytes += lease.bytes;
+    }
+}
+
 /** Bytes that differ from place to place. */
 function pattern(length: number, seed = 1): Uint8Array<ArrayBuffer> {
   return Uint8Array.from({ length }, (_, i) => (i * 7 + seed) & 0xff);
@@ -110,6 +128,16 @@ describe("a lease", () => {
         expect(Buffer.compare(receiver.receiveBytesSync(BIG, WAIT), expected)).toBe(0);
     },
   );
+
+  test("is outstanding until the notice has come, also where nothing else asks for it", async () => {
+    const [sender] = connected();
+    {
+      using _ = withoutNotices();
+      sender.sendZeroCopySync(pattern(BIG));
+      expect(sender.zeroCopy.outstanding).toBe(1);
+    }
+    expect(sender.zeroCopy).toMatchObject({ outstanding: 0, copied: 1 });
+  });
 
   test("over TCP is released when the peer has it, many by one notice", async () => {
     const [left, right] = pair();
@@ -232,12 +260,10 @@ describe("a lease", () => {
         const fd = sender[how]();
         if (typeof fd === "number") sysClose(fd);
       }
-      expect(await reasonOf(promise as Promise<unknown>)).toMatchObject({
-        code: how === "close" ? "EBADF" : "ECANCELED",
-        syscall: "recvmsg",
-      });
+      const expected = { code: how === "close" ? "EBADF" : "ECANCELED", syscall: "recvmsg" };
+      expect(await reasonOf(promise as Promise<unknown>)).toMatchObject(expected);
       expect(lease?.released).toBe(false);
-      expect(caught(() => lease?.waitSync())).toBeInstanceOf(ClosedError);
+      expect(caught(() => lease?.waitSync())).toMatchObject(expected);
       expect(sender.zeroCopy.outstanding).toBe(0);
       lease = promise = undefined;
       for (let i = 0; i < 5; i++) {
@@ -246,6 +272,131 @@ describe("a lease", () => {
       }
       expect(refs[0]?.deref()).toBeDefined();
     }
+  });
+
+  test.each([
+    ["close", "EBADF", ClosedError],
+    ["detach", "ECANCELED", SystemError],
+  ] as const)(
+    "says the same of a socket after %s, whenever it is asked",
+    async (how, code, kind) => {
+      const [sender] = connected();
+      using _ = withoutNotices();
+      const [before, after] = [pattern(BIG), pattern(BIG)].map((data) =>
+        sender.sendZeroCopySync(data),
+      ) as [ZeroCopyLease, ZeroCopyLease];
+      const asked = waiting(() => before.whenReleased);
+      const fd = sender[how]();
+      if (typeof fd === "number") sysClose(fd);
+      for (const promise of [asked, after.whenReleased]) {
+        const reason = (await reasonOf(promise)) as SystemError;
+        expect([reason.constructor, reason.code]).toEqual([kind, code]);
+      }
+      expect(caught(() => after.waitSync())).toMatchObject({ code, constructor: kind });
+    },
+  );
+
+  test.each(["close", "detach"] as const)(
+    "that the kernel is done with is released by %s, and answers those who wait",
+    async (how) => {
+      const [sender] = connected();
+      const before = leftBehind.bytes;
+      let lease: ZeroCopyLease;
+      let promise: Promise<unknown>;
+      {
+        // As if it had come only now.
+        using _ = withoutNotices();
+        lease = sender.sendZeroCopySync(pattern(BIG));
+        promise = waiting(() => lease.whenReleased);
+      }
+      const fd = sender[how]();
+      if (typeof fd === "number") sysClose(fd);
+      expect(lease.released).toBe(true);
+      expect(await promise).toEqual({ copied: true });
+      expect(lease.waitSync()).toEqual({ copied: true });
+      expect(leftBehind.bytes).toBe(before);
+    },
+  );
+
+  test("of a socket that was dropped is released, where the kernel is done with it", async () => {
+    const before = leftBehind.bytes;
+    const receiver = bound();
+    const drop = () => {
+      const sender = UdpSocket.open("127.0.0.1:0");
+      sender.connectSync(receiver.localAddress);
+      using _ = withoutNotices();
+      sender.sendZeroCopySync(pattern(BIG));
+    };
+    const { length } = openSockets();
+    for (let i = 0; i < 4; i++) drop();
+    await until(() => {
+      Bun.gc(true);
+      return openSockets().length < length + 4;
+    }, "one is collected");
+    expect(leftBehind.bytes).toBe(before);
+  });
+
+  test("of a socket that is closed is kept up to a limit in all, the oldest first", async () => {
+    const bytes = 10_000_000;
+    const refs: WeakRef<ArrayBuffer>[] = [];
+    const before = leftBehind.bytes;
+    const lose = () => {
+      const [left, right] = TcpSocket.pair();
+      using _left = left;
+      using _right = right;
+      const data = new Uint8Array(bytes).fill(1);
+      refs.push(new WeakRef(data.buffer));
+      return left.sendZeroCopySync(data);
+    };
+    const leases: ZeroCopyLease[] = [];
+    {
+      using _ = withoutNotices();
+      for (let i = 0; i < 12; i++) leases.push(lose());
+    }
+    expect(leases.filter(({ released }) => released)).toEqual([]);
+    expect(leftBehind.bytes).toBeGreaterThan(before);
+    expect(leftBehind.bytes).toBeLessThanOrEqual(64 * 2 ** 20);
+    await until(() => {
+      Bun.gc(true);
+      return refs.filter((ref) => ref.deref()).length <= 7;
+    }, "the oldest are let go of");
+    // Also while somebody has the leases.
+    expect(leases).toHaveLength(12);
+    expect(refs.slice(-6).filter((ref) => ref.deref())).toHaveLength(6);
+    expect(refs[0]?.deref()).toBeUndefined();
+  });
+
+  test("of sockets that are closed one after the other costs no memory", async () => {
+    const before = leftBehind.bytes;
+    const refs: WeakRef<ArrayBuffer>[] = [];
+    const listener = kept(TcpListener.listen("127.0.0.1:0"));
+    const send = () => {
+      using client = TcpSocket.connectSync("127.0.0.1", listener.localAddress.port);
+      using _served = listener.acceptSync(WAIT);
+      const data = new Uint8Array(4_000_000).fill(1);
+      refs.push(new WeakRef(data.buffer));
+      client.sendZeroCopySync(data);
+    };
+    for (let i = 0; i < 20; i++) send();
+    // The peer has refused what it had not read, so the kernel was done with it all.
+    expect(leftBehind.bytes).toBe(before);
+    await until(() => {
+      Bun.gc(true);
+      return refs.filter((ref) => ref.deref()).length <= 2;
+    }, "they are let go of");
+  });
+
+  test("that is kept lets the process end", () => {
+    const code = `
+      import { TcpSocket } from "bun-sockets";
+      import { leftBehind } from "./lib/internal/zero_copy.ts";
+      const [left, right] = TcpSocket.pair();
+      left.sendZeroCopySync(new Uint8Array(8_000_000));
+      left.close();
+      console.log(leftBehind.bytes > 0);
+    `;
+    const { stdout } = Bun.spawnSync([process.execPath, "-e", code], { timeout: 20_000 });
+    expect(`${stdout}`).toBe("true\n");
   });
 
   test("of a socket whose duplicate is open is released by that", async () => {
@@ -394,12 +545,7 @@ describe("what is not sent without a copy", () => {
 describe("a send without a copy", () => {
   test("waits for room, and sends nothing when there is none in time", async () => {
     const [left, right] = pair();
-    let bytes = 0;
-    for (;;) {
-      const lease = left.trySendZeroCopy(pattern(100_000));
-      if (!lease) break;
-      bytes += lease.bytes;
-    }
+    const bytes = fill(left);
     expect(caught(() => left.sendZeroCopySync("x", { timeoutMs: 5 }))).toBeInstanceOf(TimeoutError);
     const late = (await reasonOf(left.sendZeroCopy("x", { timeoutMs: 5 }))) as TimeoutError;
     expect([late.name, late.syscall]).toEqual(["TimeoutError", "send"]);
@@ -475,12 +621,7 @@ describe("a send without a copy", () => {
 
   test("whose data has gone while it waited is an error, and sends nothing", async () => {
     const [left, right] = pair();
-    let bytes = 0;
-    for (;;) {
-      const lease = left.trySendZeroCopy(pattern(100_000));
-      if (!lease) break;
-      bytes += lease.bytes;
-    }
+    const bytes = fill(left);
     const data = pattern(100);
     const sent = waiting(() => left.sendZeroCopy(data, WAIT));
     data.buffer.transfer();
@@ -498,6 +639,37 @@ function lend(zeroCopy: ZeroCopy, count: number) {
 const told = (loans: readonly { outcome: unknown; view: unknown }[]) =>
   loans.map(({ outcome, view }) => [outcome && (outcome as { copied: boolean }).copied, !view]);
 const HELD = [undefined, false];
+
+describe("kept memory", () => {
+  test("is counted in pages, each once, and dropped above the limit", () => {
+    const memory = new KeptMemory(5 * 4096, 1000);
+    const views = [1, 4096, 4097].map((length) => new Uint8Array(length));
+    for (const view of views) memory.keep(view, 60_000);
+    expect(memory.bytes).toBe(4 * 4096);
+    // The memory behind it is what counts, and it becomes the youngest.
+    memory.keep((views[0] as Uint8Array).subarray(1), 60_000);
+    expect(memory.bytes).toBe(4 * 4096);
+    memory.keep(new Uint8Array(2 * 4096), 60_000);
+    expect(memory.bytes).toBe(5 * 4096);
+    memory.keep(new Uint8Array(6 * 4096), 60_000);
+    expect(memory.bytes).toBe(0);
+  });
+
+  test("is let go of when its time is over, and not before", async () => {
+    const memory = new KeptMemory(100 * 4096, 1);
+    const [short, long] = [new Uint8Array(1), new Uint8Array(4097)];
+    memory.keep(short, 20);
+    memory.keep(long, 60_000);
+    // The longer time of the two.
+    memory.keep(long, 1);
+    const since = performance.now();
+    await until(() => memory.bytes === 2 * 4096, "the first is let go of");
+    expect(performance.now() - since).toBeGreaterThan(15);
+    memory.keep(short, 1);
+    expect(memory.bytes).toBe(3 * 4096);
+    await until(() => memory.bytes === 2 * 4096, "it is let go of again");
+  });
+});
 
 describe("notices", () => {
   test("are of ranges, which end those sends and no other", () => {
@@ -549,4 +721,14 @@ describe("notices", () => {
     zeroCopy.complete(3 * COPIED_MAX, 4 * COPIED_MAX - 1, true);
     expect([zeroCopy.isEnabled, zeroCopy.reason]).toEqual([false, "copied"]);
   });
+});
+
+test("console.log of a lease is one short line, and does not ask the kernel", async () => {
+  using sender = UdpSocket.bind("127.0.0.1:0");
+  const lease = sender.sendZeroCopySync(pattern(BIG), { to: sender.localAddress });
+  expect(Bun.inspect(lease)).toBe(`ZeroCopyLease, ${BIG} bytes, not released yet`);
+  sender.tryReceive(new Uint8Array(1));
+  await lease.whenReleased;
+  expect(Bun.inspect(lease)).toStartWith(`ZeroCopyLease, ${BIG} bytes, released`);
+  expect(Bun.inspect(Object.getPrototypeOf(lease))).toBe("ZeroCopyLease");
 });

@@ -193,6 +193,8 @@ namespaced("mark() tells the mark that setMark() has set", () => {
     server.setOption(SocketOption.receiveMark, true);
     send();
     expect(slotsOf(batch).map((i) => batch.mark(i))).toEqual(marks.map((mark) => mark ?? 0));
+    using asked = UdpSocket.bind(loopback, { metadata: ["mark"] });
+    expect(asked.getOption(SocketOption.receiveMark)).toBe(true);
   }
 });
 

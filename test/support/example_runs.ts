@@ -107,6 +107,49 @@ export async function udp_echo(): Promise<void> {
   expect(await example.line()).toBe("echoed 3 datagrams");
 }
 
+// Sends to each address with a congestion mark, and says what has answered, by which address.
+const MARKED = `
+import socket, sys
+port = int(sys.argv[1])
+for family, host, level, option, mark in (
+    (socket.AF_INET, "127.0.0.1", socket.IPPROTO_IP, socket.IP_TOS, 0),
+    (socket.AF_INET, "127.0.0.2", socket.IPPROTO_IP, socket.IP_TOS, 1),
+    (socket.AF_INET, "127.9.8.7", socket.IPPROTO_IP, socket.IP_TOS, 2),
+    (socket.AF_INET6, "::1", socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 3),
+):
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.settimeout(20)
+        client.setsockopt(level, option, mark)
+        client.bind(("::1" if ":" in host else "127.0.0.1", 0))
+        client.sendto(b"hello", (host, port))
+        data, address = client.recvfrom(100)
+        print(data.decode(), address[0], address[1] == port, client.getsockname()[1], flush=True)
+`;
+
+/** examples/udp_reply.ts answers from the address that was hit, and prints ECN and time. */
+export async function udp_reply(): Promise<void> {
+  using example = await Example.start("udp_reply.ts", "[::]:0");
+  const started = Date.now();
+  const child = Bun.spawn(["python3", "-c", MARKED, example.port], { stderr: "inherit" });
+  const answers = linesOf(child.stdout);
+  for (const [host, ecn] of [
+    ["127.0.0.1", "none"],
+    ["127.0.0.2", "ECT(1)"],
+    ["127.9.8.7", "ECT(0)"],
+    ["::1", "congestion experienced"],
+  ] as const) {
+    const { value: answer = "" } = await answers.next();
+    expect(answer).toStartWith(`hello ${host} True `);
+    const port = answer.split(" ").at(-1);
+    const [time = "", ...line] = ((await example.line()) ?? "").split(" ");
+    expect(Math.abs(Date.parse(time) - started)).toBeLessThan(60_000);
+    const from = host === "::1" ? `[::1]:${port}` : `127.0.0.1:${port}`;
+    expect(line.join(" ")).toBe(`${from} to ${host}, ECN ${ecn}, 5 bytes`);
+  }
+  expect(await child.exited).toBe(0);
+  expect(await example.stop()).toBe(0);
+}
+
 // Makes connections, eight at a time, and says how many were answered, by whom, and which were not.
 // Each "more" that it prints is a successor's time to take over.
 const CLIENTS = `

@@ -16,6 +16,7 @@ import {
   toAddress,
   toAnyAddress,
   toInetAddress,
+  toPortlessAddress,
   UnixAddress,
 } from "../../lib/address.ts";
 import { ClosedError, SystemError } from "../../lib/error.ts";
@@ -769,6 +770,35 @@ describe("toAddress()", () => {
     [AF_INET, "localhost:53"],
   ])("refuses for family %d the text %s", (family, text) => {
     expect(() => toAddress(text, family)).toThrow(TypeError);
+  });
+
+  test.each([
+    ["10.1.1.1", "10.1.1.1:0"],
+    ["10.1.1.1:53", "10.1.1.1:53"],
+    ["::1", "[::1]:0"],
+    ["[::1]", "[::1]:0"],
+    ["[::1]:53", "[::1]:53"],
+    ["fe80::1%7", "[fe80::1%7]:0"],
+    ["::ffff:10.1.1.1", "[::ffff:10.1.1.1]:0"],
+  ])("toPortlessAddress() takes the text %s, with or without a port", (text, whole) => {
+    expect(`${toPortlessAddress(text)}`).toBe(whole);
+    expect(`${toPortlessAddress(parseAddress(whole))}`).toBe(whole);
+  });
+
+  test.each([
+    ["localhost", '"localhost" as an IPv4 address'],
+    ["10.1.1", '"10.1.1" as an IPv4 address'],
+    ["localhost:53", '"localhost'],
+    ["1::2::3", '"1::2::3" as an IPv6 address'],
+    ["[::1", '"[::1'],
+    ["unix:/run/x", "unix:/run/x"],
+    ["", '"" as an IPv4 address'],
+    [undefined, "undefined"],
+    [1, "number"],
+  ])("toPortlessAddress() refuses %p, and names it", (value, named) => {
+    const error = caught(() => toPortlessAddress(value as string));
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error.message).toContain(named);
   });
 
   const forged = Object.values(each).flatMap((address): [string, object][] => [

@@ -655,7 +655,7 @@ describe("ControlReader", () => {
   });
 
   test("refuses memory that was freed or transferred since, in all that it says", () => {
-    const types: [kind: string, names: (keyof ControlReader)[], bytes: Uint8Array][] = [
+    const types: [kind: string, names: (keyof ControlReader & string)[], bytes: Uint8Array][] = [
       ["ttl", ["ttl", "data"], cmsg(IPPROTO_IP, IP_TTL, u32(1))],
       ["trafficClass", ["trafficClass", "ecn"], cmsg(IPPROTO_IP, IP_TOS, hex("01"))],
       ["segmentBytes", ["segmentBytes"], cmsg(SOL_UDP, UDP_SEGMENT, hex("0100"))],
@@ -963,7 +963,7 @@ describe("ControlWriter", () => {
     ["a descriptor that is text", (w) => w.addDescriptors(["0" as never]), TypeError],
     ["a hole in the descriptors", (w) => w.addDescriptors(Array(2)), TypeError],
     ["descriptors that are a set", (w) => w.addDescriptors(new Set([0]) as never), TypeError],
-    ["a source without a port", (w) => w.addPacketInfo({ source: "192.0.2.1" }), TypeError],
+    ["a source that is no host", (w) => w.addPacketInfo({ source: "192.0.2" }), TypeError],
     ["a source on no network", (w) => w.addPacketInfo({ source: "unix:@a" }), TypeError],
     ["a source of null", (w) => w.addPacketInfo({ source: null } as never, "ipv4"), TypeError],
     ["an interface of -1", (w) => w.addPacketInfo({ interfaceIndex: -1 }, "ipv4"), RangeError],
@@ -1162,4 +1162,23 @@ testIf(requires("gcc"))("writer and reader agree with the macros and structs of 
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+test("console.log of a ControlReader and a ControlWriter is one short line", () => {
+  const writer = new ControlWriter(new Uint8Array(64));
+  writer.addTtl(12, "ipv4");
+  writer.addSegmentBytes(1200);
+  expect(Bun.inspect(writer)).toBe("ControlWriter, 48 of 64 bytes");
+  const reader = new ControlReader(writer.bytes);
+  expect(Bun.inspect(reader)).toBe("ControlReader, 48 bytes left");
+  reader.next();
+  expect(Bun.inspect(reader)).toBe("ControlReader at ttl, 24 bytes left");
+  reader.next();
+  expect(Bun.inspect(reader)).toBe("ControlReader at segmentBytes, 0 bytes left");
+  reader.next();
+  expect(Bun.inspect(reader)).toBe("ControlReader, 0 bytes left");
+  writer.bytes.buffer.transfer();
+  expect(Bun.inspect(writer)).toBe("ControlWriter, 48 of 64 bytes");
+  expect(Bun.inspect(ControlReader.prototype)).toBe("ControlReader");
+  expect(Bun.inspect(ControlWriter.prototype)).toBe("ControlWriter");
 });

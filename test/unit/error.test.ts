@@ -87,6 +87,18 @@ test.each([
   ["connect", EACCES, "broadcast: true"],
   ["sendto", EACCES, "broadcast: true"],
   ["send", EDESTADDRREQ, "Connect the socket first"],
+  ["sendmsg", EDESTADDRREQ, "Connect the socket first"],
+  ["sendmmsg", EDESTADDRREQ, "Connect the socket first"],
+  ["sendmsg", EACCES, "broadcast: true"],
+  ["sendmmsg", EACCES, "broadcast: true"],
+  ["send", ECONNREFUSED, "earlier datagram"],
+  ["sendto", ECONNREFUSED, "earlier datagram"],
+  ["sendmsg", ECONNREFUSED, "earlier datagram"],
+  ["sendmmsg", ECONNREFUSED, "earlier datagram"],
+  ["recv", ECONNREFUSED, "earlier datagram"],
+  ["recvfrom", ECONNREFUSED, "earlier datagram"],
+  ["recvmsg", ECONNREFUSED, "earlier datagram"],
+  ["recvmmsg", ECONNREFUSED, "earlier datagram"],
   ["send", EMSGSIZE, "65507"],
   ["sendto", EMSGSIZE, "65507"],
   ["sendmsg", EMSGSIZE, "65527"],
@@ -153,6 +165,30 @@ test("SystemError of an IPv6 address of one link without a zone says what it lac
   for (const other of others)
     expect(new SystemError(EINVAL, "connect", { address: other }).hint).toBeUndefined();
   expect(new SystemError(EINVAL, "setsockopt", { address }).hint).toBeUndefined();
+});
+
+test("SystemError of a datagram to port 0 says so", () => {
+  for (const syscall of ["sendto", "sendmsg", "sendmmsg"])
+    for (const address of [http.withPort(0), new Inet6Address("::1", 0)])
+      expect(new SystemError(EINVAL, syscall, { address }).hint).toContain("port 0");
+  for (const [syscall, address] of [
+    ["sendto", http],
+    ["bind", http.withPort(0)],
+    ["connect", http.withPort(0)],
+    ["sendto", undefined],
+  ] as const)
+    expect(new SystemError(EINVAL, syscall, { address }).hint).toBeUndefined();
+});
+
+test("ClosedError says in its message that the socket is closed", () => {
+  expect(new ClosedError("send").message).toBe(
+    "send EBADF: bad file descriptor: the socket is closed",
+  );
+  expect(systemError(-EBADF, "sendto", { address: http }).message).toBe(
+    "sendto EBADF 127.0.0.1:80: bad file descriptor: the socket is closed",
+  );
+  // A descriptor that was received may be of anything.
+  expect(new ClosedError("take").message).toBe("take EBADF: bad file descriptor: it is closed");
 });
 
 test("ClosedError is the SystemError of EBADF", () => {

@@ -136,3 +136,9 @@ testIf(requires("tcpdump"))("FilterProgram.parse() reads what tcpdump -ddd print
   const text = compiled.stdout.toString();
   expect(FilterProgram.parse(text).toString()).toBe(text.trim());
 });
+
+test("console.log of a FilterProgram is one short line", () => {
+  expect(Bun.inspect(FilterProgram.byCpu(4))).toBe("FilterProgram, 3 instructions");
+  expect(Bun.inspect(FilterProgram.dropAll)).toBe("FilterProgram, 1 instruction");
+  expect(Bun.inspect(FilterProgram.prototype)).toBe("FilterProgram");
+});

@@ -254,7 +254,7 @@ describe("AddressList", () => {
     [["192.0.2.2", "192.0.2.1"], RangeError, "from 192.0.2.2 to 192.0.2.1: it ends before"],
     [["192.0.2.2", "::1"], TypeError, "192.0.2.2 and ::1: they are of two families"],
     [["10.0.0.0/8", "11.0.0.0"], TypeError, "a range of a prefix and an address"],
-    [["host.test"], TypeError, "as an address"],
+    [["host.test"], TypeError, '"host.test" as an IPv4 address'],
     [["10.0.0.1/8"], TypeError, "bits behind its length"],
     [[undefined], TypeError, "as an address"],
     [[null], TypeError, "as an address"],
