@@ -102,6 +102,7 @@ const OFFLOAD: Readonly<Record<string, readonly string[]>> = {
   GRO: ["bun-sockets", "c"],
   batch: ["bun-sockets", "c"],
   metadata: ["bun-sockets", "none"],
+  "metadata, with TTL and time": ["bun-sockets", "none"],
 };
 const VETH = ["veth, GSO and GRO", "veth, GSO"];
 const TWO_CORES = [...ECHO.waiting, "busy", "c", "c-spin", ...ECHO.events];

@@ -1,4 +1,11 @@
-import { DatagramBatch, Inet4Address, IpOption, SocketOption, type UdpSocket } from "bun-sockets";
+import {
+  DatagramBatch,
+  Inet4Address,
+  type InetAddress,
+  IpOption,
+  SocketOption,
+  type UdpSocket,
+} from "bun-sockets";
 import { type Counts, GROUP, type Peer, SLOT_BYTES } from "../support.ts";
 import { openPair, type Pair, waitForBatch } from "./offload.ts";
 
@@ -6,13 +13,16 @@ const TTL = 64;
 const ECN = 1;
 
 /**
- * Groups of 64 datagrams in one call, of each of which the receiver is told the address and interface
- * that it came to, its TTL, ECN and time, and reads them; or nothing of all that.
+ * What the receiver is told of each datagram, and reads: the address and interface that it came to and
+ * its ECN, as a server of QUIC does; its TTL and its time besides; or nothing.
  */
-export function metadata(bytes: number, isRead: boolean): Peer {
+export type Facts = "path" | "all" | "none";
+
+/** Groups of 64 datagrams in one call. */
+export function metadata(bytes: number, facts: Facts): Peer {
   const pair = openPair(false);
   const { sender, receiver } = pair;
-  if (isRead) ask(pair);
+  ask(pair, facts);
   const source = new DatagramBatch({ capacity: GROUP, slotBytes: SLOT_BYTES });
   const target = new DatagramBatch({ capacity: GROUP, slotBytes: SLOT_BYTES });
   for (let i = 0; i < GROUP; i++) {
@@ -22,8 +32,8 @@ export function metadata(bytes: number, isRead: boolean): Peer {
   }
   source.count = GROUP;
   return {
-    name: isRead ? "bun-sockets" : "none",
-    run: async (groups) => run(pair, source, target, groups, isRead ? look : () => true),
+    name: facts === "none" ? "none" : "bun-sockets",
+    run: async (groups) => run(pair, source, target, groups, LOOKS[facts]),
     close: () => {
       for (const one of [sender, receiver]) one.close();
       for (const one of [source, target]) one.free();
@@ -31,23 +41,47 @@ export function metadata(bytes: number, isRead: boolean): Peer {
   };
 }
 
-function ask({ sender, receiver }: Pair): void {
-  for (const option of [IpOption.receivePacketInfo, IpOption.receiveTtl, IpOption.receiveTos])
-    receiver.setOption(option, true);
-  receiver.setOption(SocketOption.timestampNs, true);
+function ask({ sender, receiver }: Pair, facts: Facts): void {
   sender.setOption(IpOption.tos, ECN);
+  if (facts === "none") return;
+  receiver.setOption(IpOption.receivePacketInfo, true);
+  receiver.setOption(IpOption.receiveTos, true);
+  if (facts === "path") return;
+  receiver.setOption(IpOption.receiveTtl, true);
+  receiver.setOption(SocketOption.timestampNs, true);
 }
 
+// One object for each address, so the first one that is right stands for all.
+let loopback: InetAddress | undefined;
+
 // What is read of a datagram has to be what was sent.
-function look(batch: DatagramBatch, i: number): boolean {
+function lookAtPath(batch: DatagramBatch, i: number): boolean {
   return (
-    batch.ttl(i) === TTL &&
     batch.ecn(i) === ECN &&
-    batch.destination(i)?.equals(Inet4Address.loopback) === true &&
-    batch.interfaceIndex(i) === 1 &&
+    (batch.destination(i) === loopback || isLoopback(batch.destination(i))) &&
+    batch.interfaceIndex(i) === 1
+  );
+}
+
+function lookAtAll(batch: DatagramBatch, i: number): boolean {
+  return (
+    lookAtPath(batch, i) &&
+    batch.ttl(i) === TTL &&
     batch.timestampSeconds(i) > 0 &&
     batch.timestampNanoseconds(i) >= 0
   );
+}
+
+const LOOKS: Readonly<Record<Facts, (batch: DatagramBatch, i: number) => boolean>> = {
+  path: lookAtPath,
+  all: lookAtAll,
+  none: () => true,
+};
+
+function isLoopback(address: InetAddress | undefined): boolean {
+  if (!address?.equals(Inet4Address.loopback)) return false;
+  loopback = address;
+  return true;
 }
 
 function run(
