@@ -47,7 +47,6 @@ import { testIf } from "../support/require.ts";
 const STRESS = "BUN_JSC_slowPathAllocsBetweenGCs";
 const WAIT = { timeoutMs: 2000 };
 const CANARY = 0xa5;
-// Set in the child that runs this file again with a collection every few allocations.
 
 const families = [
   { family: "ipv4", loopback: "127.0.0.1:0" },
