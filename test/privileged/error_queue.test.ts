@@ -97,7 +97,8 @@ beforeAll(async () => {
     ip neigh add 2001:db8:92::9 lladdr 02:00:00:00:00:09 dev ${NARROW} nud permanent
     echo 1 > /proc/sys/net/ipv4/ip_forward
     echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
-    echo 0 > /proc/sys/net/ipv4/icmp_ratelimit
+    # With a limit of 0 each error would also empty the bucket that those about routes are taken of.
+    echo 0 > /proc/sys/net/ipv4/icmp_ratemask
     # Before Linux 6.13 these are of the whole machine.
     if [ -w /proc/sys/net/ipv4/icmp_msgs_burst ]; then
       echo 10000 > /proc/sys/net/ipv4/icmp_msgs_burst
