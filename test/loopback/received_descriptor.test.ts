@@ -36,16 +36,17 @@ import {
 import { pollfd } from "bun-sockets/structs";
 import {
   close,
+  dup3,
   EMFILE,
   ENOMEM,
   ENOPROTOOPT,
   ESRCH,
   epoll_create1,
-  F_DUPFD_CLOEXEC,
   F_GETFD,
   FD_CLOEXEC,
   fcntl,
   MSG_CTRUNC,
+  O_CLOEXEC,
   POLLIN,
   pipe2,
   poll,
@@ -101,7 +102,9 @@ function filesOf(count: number) {
   });
   const close = () => {
     for (const number of numbers) closeSync(number);
-    rmSync(folder, { recursive: true });
+    // At the end only: a new file could get the inode of one of these, under the same number, while the
+    // net still knows a dropped descriptor that was closed behind its back.
+    process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
   };
   return { folder, paths, numbers, open, [Symbol.dispose]: close };
 }
@@ -114,10 +117,13 @@ function passed(sendable: Socket | number): ReceivedDescriptor {
   return received as ReceivedDescriptor;
 }
 
-/** Duplicates a descriptor under a number that is free. */
-function dupTo(number: number, free: number): number {
-  expect(fcntl(number, F_DUPFD_CLOEXEC, free)).toBe(free);
-  return free;
+/**
+ * Duplicates a descriptor under a number, and closes what that meant before, in one step: between two,
+ * a thread of the engine could take the number.
+ */
+function dupTo(number: number, target: number): number {
+  expect(dup3(number, target, O_CLOEXEC)).toBe(target);
+  return target;
 }
 
 const isOpen = (number: number) => fcntl(number, F_GETFD, 0) >= 0;
@@ -311,9 +317,7 @@ describe("ReceivedDescriptor", () => {
     const replace = (given: Socket | number, other: number) => {
       const received = passed(given);
       watch.register(received, undefined);
-      const { descriptor } = received;
-      close(descriptor);
-      numbers.push(dupTo(other, descriptor));
+      numbers.push(dupTo(other, received.descriptor));
     };
     for (let i = 0; i < 3; i++) {
       replace(files.numbers[0] as number, files.numbers[1] as number);
@@ -566,7 +570,6 @@ describe("Message.descriptors", () => {
     // By another file.
     const [received] = message.descriptors as [ReceivedDescriptor];
     const { descriptor } = received;
-    close(descriptor);
     const other = dupTo(pair.left.descriptor, descriptor);
     pair.left.sendSync("y");
     pair.right.receiveMessageSync(message, WAIT);

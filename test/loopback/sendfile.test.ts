@@ -248,8 +248,9 @@ describe("sendFile()", () => {
       expect(await errorOf(pair.left.sendFile(own, SHORT))).toBeInstanceOf(TimeoutError);
       // Its number is nobody else's before the thread that reads is done with it.
       expect(open()).toBe(1);
-      expect(reads.length).toBe(1);
-      reads[0]?.(null, 0);
+      expect(reads.length).toBeGreaterThan(0);
+      for (const answer of reads) answer(null, 0);
+      await new Promise(setImmediate);
       await new Promise(setImmediate);
       expect(open()).toBe(0);
     } finally {
