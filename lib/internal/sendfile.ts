@@ -254,6 +254,8 @@ class Source implements Disposable {
         });
         return chunk.subarray(0, await promise);
       } catch (error) {
+        // Nobody waits any more, and the caller's number may mean another file by now.
+        if (this.#isOver) throw error;
         this.#orInOrder(error);
       }
     }
