@@ -19,7 +19,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import manifest from "../package.json" with { type: "json" };
@@ -84,10 +84,12 @@ function execute(cwd: string, ...command: string[]): string {
 }
 
 describe("the tarball", () => {
-  testIfNpm("has the sources, their declaration files and the papers, and nothing else", () => {
+  testIfNpm("has the sources, their declaration files, the command and the papers only", () => {
     const papers = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"];
     expect(contents.filter((name) => !name.includes("/"))).toEqual(papers);
-    const code = contents.filter((name) => name.includes("/"));
+    const command = ["cli/bun-sockets", "cli/bun-sockets.js"];
+    expect(contents.filter((name) => name.startsWith("cli/"))).toEqual(command);
+    const code = contents.filter((name) => /^(?!cli\/).*\//.test(name));
     expect(code.filter((name) => !/^(lib|structs)\/.*\.ts$|^types\/.*\.d\.ts$/.test(name))).toEqual(
       [],
     );
@@ -312,4 +314,95 @@ describe("in a project of Bun", () => {
     },
     TIMEOUT_MS,
   );
+});
+
+describe("the command of the package", () => {
+  const path = missing ? "" : project("command", { install: "npm" }).path;
+  const link = join(path, "node_modules/.bin", manifest.name);
+  const version = `${manifest.version}\n`;
+  // What the start of the command needs, and no Bun.
+  const tools = join(folder, "tools");
+  mkdirSync(tools);
+  for (const name of ["sh", "readlink", "node"]) {
+    const tool = Bun.which(name);
+    if (tool !== null) symlinkSync(tool, join(tools, name));
+  }
+  const bare = { PATH: tools, HOME: folder };
+  const withBun = { ...bare, PATH: `${dirname(process.execPath)}:${tools}` };
+
+  function run(command: readonly string[], env: Record<string, string>, cwd = folder) {
+    const { exitCode, stdout, stderr } = Bun.spawnSync([...command], {
+      cwd,
+      env,
+      timeout: TIMEOUT_MS,
+    });
+    return { exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
+  }
+
+  testIfNpm("is one file that imports the package and nothing else", () => {
+    const bundle = readFileSync(join(unpacked, "cli/bun-sockets.js"), "utf8");
+    const imports = new Bun.Transpiler({ loader: "js" }).scanImports(bundle);
+    const others = imports.map((one) => one.path).filter((one) => !/^(node|bun):|^bun$/.test(one));
+    expect(others.length).toBeGreaterThan(0);
+    expect(others.filter((one) => !one.startsWith(manifest.name))).toEqual([]);
+    expect(bundle).toContain(`commander ${manifest.devDependencies.commander}\n`);
+    expect(bundle).toContain("Copyright (c)");
+    expect(bundle).not.toContain(root);
+    expect(bundle).not.toContain(folder);
+  });
+
+  testIfNpm("runs from node_modules/.bin, in a project that has nothing else", () => {
+    expect(run([link, "--version"], withBun)).toEqual({ exitCode: 0, stdout: version, stderr: "" });
+    const packages = [
+      ...new Bun.Glob("*").scanSync({ cwd: join(path, "node_modules"), onlyFiles: false }),
+    ];
+    expect(packages).toEqual([manifest.name]);
+  });
+
+  testIfNpm("runs through bunx", () => {
+    const { exitCode, stdout, stderr } = run(
+      [process.execPath, "x", "--no-install", manifest.name, "--version"],
+      withBun,
+      path,
+    );
+    expect([exitCode, stdout], stderr).toEqual([0, version]);
+  });
+
+  testIfNpm("runs through npx", () => {
+    const env = { ...withBun, PATH: `${withBun.PATH}:${process.env["PATH"]}` };
+    const { exitCode, stdout, stderr } = run(
+      ["npx", "--offline", "--no-install", manifest.name, "--version"],
+      env,
+      path,
+    );
+    expect([exitCode, stdout], stderr).toEqual([0, version]);
+  });
+
+  testIfNpm("uses the library of the package that it is in", () => {
+    const { exitCode, stdout, stderr } = run([link, "dump", "--help"], withBun);
+    expect(exitCode, stderr).toBe(0);
+    expect(stdout).toContain("Usage: bun-sockets dump ");
+    expect(stdout).toContain("Examples:");
+  });
+
+  testIfNpm("without Bun says what to install", () => {
+    const { exitCode, stdout, stderr } = run([link, "--version"], bare);
+    expect([exitCode, stdout]).toEqual([1, ""]);
+    const [what, hint, ...rest] = stderr.trimEnd().split("\n");
+    expect(what).toStartWith("bun-sockets: Bun is missing");
+    expect(hint).toStartWith("hint: npm install --global bun");
+    expect(rest).toEqual([]);
+  });
+
+  testIfNpm("finds the Bun that npm has put beside it, and the one in a home", () => {
+    const beside = join(path, "node_modules/.bin/bun");
+    symlinkSync(process.execPath, beside);
+    expect(run([link, "--version"], bare).stdout).toBe(version);
+    rmSync(beside);
+    expect(run([link, "--version"], bare).exitCode).toBe(1);
+    const home = join(folder, "home");
+    mkdirSync(join(home, ".bun/bin"), { recursive: true });
+    symlinkSync(process.execPath, join(home, ".bun/bin/bun"));
+    expect(run([link, "--version"], { ...bare, HOME: home }).stdout).toBe(version);
+  });
 });

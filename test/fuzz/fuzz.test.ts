@@ -9,7 +9,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { namespaceCommand } from "./child.ts";
+import { namespaceCommand } from "../support/namespace_command.ts";
 import type { Counts, Endings } from "./harness.ts";
 import {
   EACH_WAY_MIN,
