@@ -20,22 +20,23 @@ function gate(files: Record<string, string>, ...values: string[]) {
     writeFileSync(join(root, name), source);
   }
   const program = `import { run } from ${JSON.stringify(join(import.meta.dir, "run.ts"))};
-    process.exit(run(${JSON.stringify(values)}, ${JSON.stringify(root)}));`;
+    process.exit(await run(${JSON.stringify(values)}, ${JSON.stringify(root)}));`;
   const { exitCode, stdout } = Bun.spawnSync([process.execPath, "-e", program], { cwd: root });
   const lines = stdout.toString().trimEnd().split("\n");
   return { exitCode, last: lines.at(-1), lines };
 }
 
-test("run() sums both parts and ends with the counts", () => {
+test("run() sums all parts and ends with the counts", () => {
   const { exitCode, last, lines } = gate({
     "test/unit/a.test.ts": PASSES,
+    "test/fuzz/c.test.ts": PASSES,
     "test/privileged/b.test.ts": `import { test } from "bun:test";
       test("passes", () => {});
       test.skip("rings (skipped: needs <rights>)", () => {});`,
   });
   expect(lines[0]).toBe(`Bun ${Bun.version} ${process.execPath}`);
   expect(lines).toContain("  test/privileged/b.test.ts: rings (skipped: needs <rights>)");
-  expect(last).toBe("2 passed, 0 failed");
+  expect(last).toBe("3 passed, 0 failed");
   expect(exitCode).toBe(0);
 });
 

@@ -1,6 +1,6 @@
 /**
  * What `npm test` runs: every test file, those of test/privileged in a user and network namespace
- * of their own. Arguments are parts of file names; from the first one with a dash on, they go to
+ * of their own, beside those of test/fuzz, which only compute. Arguments are parts of file names; from the first one with a dash on, they go to
  * `bun test`. The last line is `N passed, N failed`, and the exit code says the same.
  *
  * The counts come from the JUnit files of `bun test`. A run that leaves none has crashed, or a test
@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -23,10 +23,10 @@ const ROOT_USER = 0;
 const PART_MS_MAX = 19 * 60_000;
 const TEST_MS_MAX = 60_000;
 
-if (import.meta.main) process.exit(run(process.argv.slice(2), join(import.meta.dir, "..")));
+if (import.meta.main) process.exit(await run(process.argv.slice(2), join(import.meta.dir, "..")));
 
 /** Runs the tests of a checkout and returns the exit code. */
-export function run(values: readonly string[], root: string): number {
+export async function run(values: readonly string[], root: string): Promise<number> {
   console.log(`Bun ${Bun.version} ${process.execPath}`);
   const dash = values.findIndex((value) => value.startsWith("-"));
   const filters = dash < 0 ? values : values.slice(0, dash);
@@ -35,17 +35,17 @@ export function run(values: readonly string[], root: string): number {
     .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)))
     .sort()
     .map((file) => `./${file}`);
-  const isPrivileged = (file: string) => file.startsWith("./test/privileged/");
+  const isIn = (folder: string) => (file: string) => file.startsWith(`./test/${folder}/`);
+  const fuzz = files.filter(isIn("fuzz"));
+  const privileged = files.filter(isIn("privileged"));
+  const others = files.filter((file) => !fuzz.includes(file) && !privileged.includes(file));
   const namespace = enterNamespace();
   const parts = [
-    runPart(
-      root,
-      [],
-      {},
-      files.filter((file) => !isPrivileged(file)),
-      options,
-    ),
-    runPart(root, namespace.command, namespace.env, files.filter(isPrivileged), options),
+    await runPart({ root, files: others, options }),
+    ...(await Promise.all([
+      runPart({ root, files: fuzz, options }),
+      runPart({ root, files: privileged, options, ...namespace, isQuiet: true }),
+    ])),
   ];
 
   const passed = parts.reduce((sum, part) => sum + part.passed, 0);
@@ -73,24 +73,33 @@ function enterNamespace(): { command: readonly string[]; env: Record<string, str
   return { command: [], env: {} };
 }
 
-function runPart(
-  root: string,
-  prefix: readonly string[],
-  env: Record<string, string>,
-  files: readonly string[],
-  options: readonly string[],
-): Counts {
+interface Part {
+  readonly root: string;
+  readonly files: readonly string[];
+  /** For `bun test`. */
+  readonly options: readonly string[];
+  /** What stands before the command. */
+  readonly command?: readonly string[];
+  readonly env?: Record<string, string>;
+  /** Whether it says nothing before it has ended: another one speaks meanwhile. */
+  readonly isQuiet?: boolean;
+}
+
+async function runPart(part: Part): Promise<Counts> {
+  const { root, files, options, command = [], env = {}, isQuiet = false } = part;
   if (files.length === 0) return { passed: 0, failed: 0, skipped: [] };
   const folder = mkdtempSync(join(tmpdir(), "bun-sockets-run-"));
   const report = join(folder, "junit.xml");
+  const output = join(folder, "output");
   try {
-    const { exitCode, signalCode } = Bun.spawnSync(
+    const target = isQuiet ? openSync(output, "a") : "inherit";
+    const child = Bun.spawn(
       [
-        ...prefix,
+        ...command,
         process.execPath,
         "test",
         `--timeout=${TEST_MS_MAX}`,
-        // With a name filter one part may well be empty. The sum of both may not.
+        // With a name filter one part may well be empty. The sum of all may not.
         "--pass-with-no-tests",
         "--reporter=junit",
         `--reporter-outfile=${report}`,
@@ -101,11 +110,15 @@ function runPart(
         cwd: root,
         // Whoever relies on the contents of an old batch, or forgets a socket, is to find out here.
         env: { ...process.env, ...env, BUN_SOCKETS_DEBUG: "1", BUN_SOCKETS_LEAKS: "1" },
-        stdio: ["ignore", "inherit", "inherit"],
+        stdio: ["ignore", target, target],
         timeout: PART_MS_MAX,
         killSignal: "SIGKILL",
       },
     );
+    await child.exited;
+    if (typeof target === "number") closeSync(target);
+    if (isQuiet) await Bun.write(Bun.stdout, Bun.file(output));
+    const { exitCode, signalCode } = child;
     const counts = existsSync(report) ? readReport(readFileSync(report, "utf8")) : undefined;
     if (counts && (exitCode === 0 || counts.failed > 0)) return counts;
     const why = signalCode ?? `exit code ${exitCode}`;
