@@ -23,8 +23,6 @@ const ROOT_USER = 0;
 const PART_MS_MAX = 19 * 60_000;
 const TEST_MS_MAX = 60_000;
 
-if (import.meta.main) process.exit(await run(process.argv.slice(2), join(import.meta.dir, "..")));
-
 /** Runs the tests of a checkout and returns the exit code. */
 export async function run(values: readonly string[], root: string): Promise<number> {
   console.log(`Bun ${Bun.version} ${process.execPath}`);
@@ -152,3 +150,5 @@ function attribute(attributes: string, name: string): string {
     .replace(/&#(\d+);/g, (_, code: string) => String.fromCodePoint(Number(code)))
     .replaceAll("&amp;", "&");
 }
+
+if (import.meta.main) process.exit(await run(process.argv.slice(2), join(import.meta.dir, "..")));
