@@ -16,8 +16,16 @@ export interface Kind<Value> {
   readonly size: number;
   /** `_Alignof`, in bytes. */
   readonly align: number;
+  /** Which bits of the unit that is `size` bytes long it has, where it is a bit-field. */
+  readonly bits?: Bits | undefined;
   /** Makes the accessors of a member that lies `offset` bytes into its struct. */
   at(offset: number): Accessors<Value>;
+}
+
+/** Where a bit-field lies in its unit: `shift` bits from the lowest, `width` bits. */
+export interface Bits {
+  readonly shift: number;
+  readonly width: number;
 }
 
 /** Reads and writes one member; `at` is the offset in bytes of the whole struct in the view. */
@@ -63,6 +71,7 @@ export interface StructInfo {
     readonly name: string;
     readonly offset: number;
     readonly size: number;
+    readonly bits?: Bits | undefined;
   }[];
 }
 
@@ -74,13 +83,14 @@ export function struct<Members extends Kinds>(
   header: string,
   kinds: Members,
 ): Struct<Members> {
-  const members: { name: string; offset: number; size: number }[] = [];
+  const members: { name: string; offset: number; size: number; bits?: Bits | undefined }[] = [];
   const fields: Record<string, Member<unknown>> = {};
   let end = 0;
   let align = 1;
   for (const [name, kind] of Object.entries(kinds)) {
-    const offset = roundUp(end, kind.align);
-    members.push({ name, offset, size: kind.size });
+    // A bit-field that does not begin its unit is in the one of the member before it.
+    const offset = kind.bits?.shift ? end - kind.size : roundUp(end, kind.align);
+    members.push({ name, offset, size: kind.size, ...(kind.bits && { bits: kind.bits }) });
     fields[name] = { offset, size: kind.size, ...kind.at(offset) };
     end = offset + kind.size;
     align = Math.max(align, kind.align);
@@ -172,6 +182,29 @@ export const be32: Kind<number> = scalar(4, (offset) => ({
   get: (view, at) => view.getUint32(at + offset, false),
   set: (view, at, value) => view.setUint32(at + offset, value, false),
 }));
+
+/**
+ * A bit-field: `width` bits of a unit of 1, 2 or 4 bytes in host byte order, `shift` from the lowest,
+ * which is the first that C names on both architectures. The one with shift 0 begins a unit, and
+ * those after it are in the same.
+ */
+export function bitField(unit: Kind<number>, shift: number, width: number): Kind<number> {
+  const ones = 2 ** width - 1;
+  const mask = ones << shift;
+  return {
+    size: unit.size,
+    align: unit.align,
+    bits: { shift, width },
+    at: (offset) => {
+      const { get, set } = unit.at(offset);
+      return {
+        get: (view, at) => (get(view, at) >>> shift) & ones,
+        set: (view, at, value) =>
+          set(view, at, (get(view, at) & ~mask) | ((value << shift) & mask)),
+      };
+    },
+  };
+}
 
 /** An array of `length` bytes. `get` makes a view of them, `set` copies into them. */
 export function bytes(length: number, align = 1): Kind<Uint8Array> {

@@ -34,13 +34,24 @@ const built = Bun.spawnSync(
 function namesOf(path: string): string[] {
   const source = readFileSync(path, "utf8");
   const names = declaredNames(source);
-  const reexports = /^export (?:\*|\{([^}]*)\}) from "([^"]+)";/gm;
-  for (const [, list, specifier = ""] of source.matchAll(reexports)) {
+  const reexports = /^export (type )?(?:\*|\{([^}]*)\}) from "([^"]+)";/gm;
+  for (const [, isType, list, specifier = ""] of source.matchAll(reexports)) {
     const target = namesOf(join(dirname(path), specifier.replace(/\.ts$/, ".d.ts")));
-    const wanted = list?.split(",").map((item) => item.trim().replace(/^type /, ""));
-    names.push(...target.filter((name) => !wanted || wanted.includes(topLevel(name))));
+    const wanted = list?.split(",").map((item) => `${isType ?? ""}${item.trim()}`);
+    const isWanted = (name: string) => !wanted || wanted.includes(topLevel(name));
+    const isWantedAsType = (name: string) => wanted?.includes(`type ${topLevel(name)}`);
+    names.push(...target.filter(isWanted), ...asTypes(target.filter(isWantedAsType)));
   }
   return names;
+}
+
+// A class of which only the type is exported: nobody can make one, and nothing of it stands alone.
+function asTypes(names: readonly string[]): string[] {
+  return names
+    .filter((name) => !name.startsWith("new "))
+    .map((name) =>
+      name.startsWith("type ") ? name : `type ${name.replace(/\.prototype(?=[.[])/, "")}`,
+    );
 }
 
 /** "DatagramBatch" of "DatagramBatch.prototype.count", "Stopped" of "type Stopped.code". */
@@ -77,7 +88,7 @@ interface MemberName {
 // Members stand four spaces deep; what is deeper belongs to an object type inside of one.
 function membersOf(body: string): MemberName[] {
   const members =
-    /^ {4}(?!private |#)(?:abstract |declare |override |readonly )*(static )?(?:abstract |readonly )*(?:[gs]et (?=[\w[]))?(\[[\w.]+\]|\w+)/gm;
+    /^ {4}(?!private |protected |#)(?:abstract |declare |override |readonly )*(static )?(?:abstract |readonly )*(?:[gs]et (?=[\w[]))?(\[[\w.]+\]|\w+)/gm;
   return [...body.matchAll(members)].map(([, isStatic, name = ""]) => ({
     name,
     isStatic: isStatic !== undefined,

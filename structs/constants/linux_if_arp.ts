@@ -31,3 +31,7 @@ export const ARPHRD_6LOWPAN = 825;
 export const ARPHRD_VSOCKMON = 826;
 export const ARPHRD_VOID = 0xffff;
 export const ARPHRD_NONE = 0xfffe;
+
+// Operations: ar_op of arp(7).
+export const ARPOP_REQUEST = 1;
+export const ARPOP_REPLY = 2;
