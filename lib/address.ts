@@ -1,4 +1,4 @@
-import { AF_INET, AF_INET6, AF_UNIX } from "../structs/constants/sys_socket.ts";
+import { AF_INET, AF_INET6, AF_PACKET, AF_UNIX } from "../structs/constants/sys_socket.ts";
 import { sockaddr } from "../structs/sockaddr.ts";
 import { sockaddr_in } from "../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../structs/sockaddr_in6.ts";
@@ -13,13 +13,22 @@ import {
 } from "./inet_address.ts";
 import { describe } from "./internal/arguments.ts";
 import { copyBytes, hashBytes, requireText, sameBytes } from "./internal/sockaddr.ts";
+import {
+  bytesOfLink,
+  isLinkSockaddr,
+  LinkAddress,
+  type PacketType,
+  parseLink,
+  resolvedBytesOfLink,
+} from "./link_address.ts";
 import { bytesOfUnix, isUnixSockaddr, UnixAddress } from "./unix_address.ts";
 
 export { Inet4Address, Inet6Address } from "./inet_address.ts";
+export { LinkAddress } from "./link_address.ts";
 export { UnixAddress } from "./unix_address.ts";
 
 /** An address of any family. */
-export type Address = Inet4Address | Inet6Address | UnixAddress | RawAddress;
+export type Address = Inet4Address | Inet6Address | UnixAddress | LinkAddress | RawAddress;
 
 /** An address that a UDP or TCP socket takes. */
 export type InetAddress = Inet4Address | Inet6Address;
@@ -39,6 +48,14 @@ export type AddressParts =
   | { readonly family: "unix"; readonly path: string }
   | { readonly family: "unix"; readonly abstract: string }
   | { readonly family: "unix" }
+  | {
+      readonly family: "link";
+      readonly interface: string | number;
+      readonly protocol?: number;
+      readonly hardwareAddress?: string;
+      readonly hardwareType?: number;
+      readonly packetType?: PacketType;
+    }
   | { readonly family: number; readonly sockaddr: string };
 
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
@@ -141,7 +158,8 @@ function familyOf(bytes: Uint8Array): number {
 /**
  * Reads the text of an address: "127.0.0.1:53", "[::1]:53", "[fe80::1%eth0]:53" with a port, which
  * is required; "unix:/run/x.sock", "unix:@name" for an abstract name, "unix:" for none;
- * "sockaddr:" and bytes in hexadecimal.
+ * "link:eth0/02:00:00:00:00:01/0x0800", of which an interface is enough; "sockaddr:" and bytes in
+ * hexadecimal.
  *
  * Strict, and never asks a resolver: a host name, "127.1" and "127.0.0.01" are refused. What
  * follows "unix:" or "unix:@" is taken as it is, and nothing in it is an escape. `toString` gives
@@ -160,6 +178,7 @@ function familyOf(bytes: Uint8Array): number {
  */
 export function parseAddress(text: string): Address {
   if (requireText(text).startsWith("unix:")) return parseUnix(text.slice("unix:".length));
+  if (text.startsWith("link:")) return parseLink(text.slice("link:".length));
   const raw = /^sockaddr:((?:[0-9a-f]{2})+)$/.exec(text);
   if (raw) return addressFromBytes(Uint8Array.fromHex(raw[1] as string));
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+)):(0|[1-9]\d*)$/.exec(text);
@@ -204,9 +223,10 @@ export function addressFrom(parts: AddressParts): Address {
   if (parts.family === "ipv6")
     return new Inet6Address(parts.host, parts.port, { flow: parts.flow ?? 0 });
   if (parts.family === "unix") return fromUnixParts(parts);
+  if (parts.family === "link") return new LinkAddress(parts);
   const { family } = parts as AddressParts;
   throw new TypeError(
-    `Cannot make an address of family ${familyText(family)}: expected "ipv4", "ipv6" or "unix"`,
+    `Cannot make an address of family ${familyText(family)}: expected "ipv4", "ipv6", "unix" or "link"`,
   );
 }
 
@@ -214,6 +234,7 @@ function fromSockaddr(family: number, hex: string): Address {
   const address = parseAddress(`sockaddr:${requireText(hex, "the bytes of a sockaddr")}`);
   if (address instanceof RawAddress && address.family === family) return address;
   if (address instanceof UnixAddress && family === AF_UNIX) return address;
+  if (address instanceof LinkAddress && family === AF_PACKET) return address;
   throw new TypeError(`Cannot make an address of family ${familyText(family)} of another's bytes`);
 }
 
@@ -237,7 +258,7 @@ function fromUnixParts(parts: AddressParts & { readonly family: "unix" }): UnixA
 
 /**
  * Reads the bytes of a sockaddr, as the kernel fills them: an Inet4Address, an Inet6Address, a
- * UnixAddress, or a RawAddress for any other family. The bytes are copied.
+ * UnixAddress, a LinkAddress, or a RawAddress for any other family. The bytes are copied.
  *
  * @throws {RangeError} fewer than 2 bytes, or more than 128
  */
@@ -246,12 +267,14 @@ export function addressFromBytes(bytes: Uint8Array): Address {
   const own = bytesOfRaw(raw) as Uint8Array;
   if (raw.family === AF_INET && own.length >= sockaddr_in.size) return new Inet4Address(own);
   if (raw.family === AF_INET6 && own.length >= sockaddr_in6.size) return new Inet6Address(own);
-  return isUnixSockaddr(own) ? new UnixAddress(own) : raw;
+  if (isUnixSockaddr(own)) return new UnixAddress(own);
+  return isLinkSockaddr(own) ? new LinkAddress(own) : raw;
 }
 
 /**
  * Orders two addresses, for sort: by family, then by the bytes of the host, then by port, flow and
  * zone. Unix addresses: the one without a name, then abstract names, then paths, by their bytes.
+ * Link addresses: by protocol, hardware address and interface.
  *
  * @returns negative, 0 for equal ones, or positive
  * @throws {TypeError} one of them is no address
@@ -265,7 +288,8 @@ export function compareAddresses(left: Address, right: Address): number {
 }
 
 function zoneOf(address: Address): string | number {
-  return address instanceof Inet6Address ? address.scope : 0;
+  if (address instanceof Inet6Address) return address.scope;
+  return address instanceof LinkAddress ? address.interface : 0;
 }
 
 // Indexes as numbers, none first; names after them.
@@ -290,8 +314,13 @@ function sortKey(address: Address): Uint8Array {
       inet6.subarray(2, 4),
       inet6.subarray(4, 8),
     ]);
+  if (bytesOfLink(address)) return linkKey(address as LinkAddress);
   const bytes = (bytesOfUnix(address) ?? bytesOfRaw(address)) as Uint8Array;
   return Buffer.concat([familyKey(familyOf(bytes)), bytes]);
+}
+
+function linkKey({ protocol, hardwareBytes }: LinkAddress): Uint8Array {
+  return Buffer.concat([familyKey(AF_PACKET), familyKey(protocol), hardwareBytes]);
 }
 
 function familyKey(family: number): Uint8Array {
@@ -306,6 +335,7 @@ export function addressBytes(address: Address): Uint8Array {
   return (bytesOfInet4(address) ??
     resolvedBytesOfInet6(address) ??
     bytesOfUnix(address) ??
+    resolvedBytesOfLink(address) ??
     bytesOfRaw(address)) as Uint8Array;
 }
 
@@ -366,6 +396,7 @@ const FORMS: Readonly<Record<number, string>> = {
   [AF_INET]: '"host:port" or "[host]:port"',
   [AF_INET6]: '"host:port" or "[host]:port"',
   [AF_UNIX]: '"unix:/path" or "unix:@name"',
+  [AF_PACKET]: '"link:eth0" or "link:eth0/02:00:00:00:00:01"',
 };
 const OF_UNIX = "; a Unix path belongs to UnixSocket or UnixDatagramSocket";
 const OF_INET = '; "host:port" belongs to TcpSocket or UdpSocket';
@@ -403,8 +434,11 @@ function isAddress(value: unknown): value is Address {
   return (
     typeof value === "object" &&
     value !== null &&
-    (bytesOfInet4(value) ?? bytesOfInet6(value) ?? bytesOfUnix(value) ?? bytesOfRaw(value)) !==
-      undefined
+    (bytesOfInet4(value) ??
+      bytesOfInet6(value) ??
+      bytesOfUnix(value) ??
+      bytesOfLink(value) ??
+      bytesOfRaw(value)) !== undefined
   );
 }
 
@@ -413,11 +447,13 @@ function fits(value: unknown, family: number): value is Address {
   if (family === AF_INET || family === AF_INET6)
     return bytesOfInet4(value) !== undefined || bytesOfInet6(value) !== undefined;
   if (family === AF_UNIX) return bytesOfUnix(value) !== undefined;
+  if (family === AF_PACKET && bytesOfLink(value) !== undefined) return true;
   const raw = bytesOfRaw(value);
   return raw !== undefined && familyOf(raw) === family;
 }
 
 function expectedOf(family: number): string {
   if (family === AF_INET || family === AF_INET6) return "an Inet4Address, an Inet6Address";
+  if (family === AF_PACKET) return "a LinkAddress";
   return family === AF_UNIX ? "a UnixAddress" : `a RawAddress of family ${family}`;
 }

@@ -92,6 +92,21 @@ export type ControlMessage =
   | { readonly kind: "inQueue"; readonly bytes: number }
   /** `IP_ORIGDSTADDR`, `IPV6_ORIGDSTADDR`: where it was sent to, before any redirection. */
   | { readonly kind: "originalDestination"; readonly address: InetAddress }
+  /**
+   * `PACKET_AUXDATA`: what the kernel knows of a packet beside its bytes: how long it was, and how much
+   * of that the filter has let through; where its network header begins; its VLAN tag, which is not
+   * among its bytes, where it had one; `status` is a union of `TP_STATUS_` constants.
+   */
+  | {
+      readonly kind: "auxiliaryData";
+      readonly status: number;
+      readonly originalLength: number;
+      readonly capturedLength: number;
+      readonly networkOffset: number;
+      readonly vlan: number | undefined;
+      readonly vlanProtocol: number | undefined;
+      readonly checksum: PacketChecksum;
+    }
   /** `IP_RECVERR`, `IPV6_RECVERR`: an error out of the error queue. */
   | ({ readonly kind: "extendedError" } & ExtendedError)
   /** Anything else. A view, valid until the memory is used again. */
@@ -101,6 +116,12 @@ export type ControlMessage =
       readonly type: number;
       readonly data: Uint8Array<ArrayBuffer>;
     };
+
+/**
+ * What the kernel knows of the checksum of a packet: the device is yet to write it, as on packets that
+ * this machine sends; somebody has checked it; or nobody has, which says nothing of it.
+ */
+export type PacketChecksum = "unfinished" | "valid" | "unknown";
 
 /** What a control message is. */
 export type ControlKind = ControlMessage["kind"];
@@ -333,6 +354,32 @@ export class ControlReader {
   /** The queueing priority of the packet. -1 where this is not that. */
   get priority(): number {
     return this.#kind === "priority" ? this.#uint(0) : NONE;
+  }
+
+  /** The union of `TP_STATUS_` bits of the packet. -1 where this is no auxiliary data. */
+  get packetStatus(): number {
+    return this.#kind === "auxiliaryData" ? this.#uint(0) : NONE;
+  }
+
+  /** How long the packet was. -1 where this is no auxiliary data. */
+  get originalLength(): number {
+    return this.#kind === "auxiliaryData" ? this.#uint(INT) : NONE;
+  }
+
+  /** The VLAN tag of the packet, its 16 bits. -1 where it had none, or this is no auxiliary data. */
+  get vlan(): number {
+    return this.#kind === "auxiliaryData" ? this.#codec.vlanOf(this.#usable(), this.#at) : NONE;
+  }
+
+  /** The protocol of that tag. -1 where `vlan` is. */
+  get vlanProtocol(): number {
+    if (this.#kind !== "auxiliaryData") return NONE;
+    return this.#codec.vlanProtocolOf(this.#usable(), this.#at);
+  }
+
+  /** What is known of the checksum of the packet. "unknown" also where this is no auxiliary data. */
+  get checksum(): PacketChecksum {
+    return this.#codec.checksumOf(this.packetStatus);
   }
 
   /** How many bytes of the stream are left to receive. -1 where this is not that. */

@@ -31,6 +31,7 @@ import {
   toAnyAddress,
   toPortlessAddress,
 } from "./address.ts";
+import type { PacketChecksum } from "./control.ts";
 import { check, SystemError } from "./error.ts";
 import { bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
@@ -637,6 +638,38 @@ export class DatagramBatch<A extends Address = Address> {
   mark(i: number): number {
     this.#requireSlot(i);
     return this.#control.mark(i);
+  }
+
+  /**
+   * The VLAN tag of the packet in slot i, its 16 bits (TCI): the kernel or the device has taken it out
+   * of the packet. -1 where it had none, or the kernel did not tell: it does to a `PacketSocket` with
+   * `auxiliaryData`; so for the three that follow.
+   */
+  vlan(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.vlan(i);
+  }
+
+  /** The protocol of that tag, `ETH_P_8021Q` or `ETH_P_8021AD`. -1 where `vlan(i)` is. */
+  vlanProtocol(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.vlanProtocol(i);
+  }
+
+  /**
+   * What the kernel knows of the checksum of the packet in slot i: "unfinished" where the device is
+   * yet to write it, as on packets that this machine sends; "valid" where somebody has checked it;
+   * "unknown" where nobody has, or the kernel did not tell.
+   */
+  checksum(i: number): PacketChecksum {
+    this.#requireSlot(i);
+    return this.#control.checksum(i);
+  }
+
+  /** The union of `TP_STATUS_` bits of the packet in slot i. -1 where the kernel did not tell. */
+  packetStatus(i: number): number {
+    this.#requireSlot(i);
+    return this.#control.packetStatus(i);
   }
 
   /**

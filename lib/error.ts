@@ -22,6 +22,11 @@ export interface SystemErrorDetails {
   readonly option?: string;
   /** What the caller can do about it. */
   readonly hint?: string | undefined;
+  /** The host of the node that has refused it, and why, in words: both stand in the message. */
+  readonly offender?: string | undefined;
+  readonly reason?: string | undefined;
+  /** What it was made of. */
+  readonly cause?: unknown;
   /** The limit that has passed, in milliseconds. Of a TimeoutError only, as what follows. */
   readonly timeoutMs?: number | undefined;
   /** For how long nothing was to come to a halt, in milliseconds. */
@@ -83,6 +88,11 @@ export class SystemError extends Error {
   declare readonly option?: string;
   /** The whole address data was to go to, where there is one: "127.0.0.1:53". */
   declare readonly destination?: string;
+  /**
+   * The host of the node that has refused what was sent, where one has said so in an ICMP message: a
+   * router, the receiver, or this host itself.
+   */
+  declare readonly offender?: string;
   /** What was transferred before it failed, where something was: bytes, or datagrams of a batch. */
   declare readonly transferred?: number;
   /** What the caller can do about it, where we know. */
@@ -94,9 +104,13 @@ export class SystemError extends Error {
    */
   constructor(errno: number, syscall: string, details: SystemErrorDetails = {}) {
     const code = errorName(errno);
-    const { address, sending, transferred, option } = details;
+    const { address, sending, transferred, option, offender, reason, cause } = details;
     const object = address ?? option;
-    super(`${syscall} ${code}${object === undefined ? "" : ` ${object}`}: ${describe(errno)}`);
+    const said = [reason, offender && `from ${offender}`].filter(Boolean).join(", ");
+    super(
+      `${syscall} ${code}${object === undefined ? "" : ` ${object}`}: ${describe(errno)}` +
+        (said ? ` (${said})` : ""),
+    );
     this.code = code;
     this.errno = -Math.abs(errno);
     this.syscall = syscall;
@@ -105,6 +119,8 @@ export class SystemError extends Error {
     if (address?.path !== undefined) this.path = address.path;
     if (address && sending) this.destination = `${address}`;
     if (option !== undefined) this.option = option;
+    if (offender !== undefined) this.offender = offender;
+    if (cause !== undefined) this.cause = cause;
     if (transferred) this.transferred = transferred;
     const call = `${kindOf(details)}${syscall} ${code}`;
     const hint = details.hint ?? hints[call] ?? rareHint(call, code, address);

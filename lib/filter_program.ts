@@ -65,6 +65,8 @@ export interface FilterInstruction {
 
 /** The instructions of a program as the kernel takes them: read, never write. Undefined for others. */
 export let programBytes: (program: unknown) => Uint8Array<ArrayBuffer> | undefined;
+/** The same as words, two for each: code, jt and jf in the first, k in the second. */
+export let programWords: (program: unknown) => Int32Array<ArrayBuffer> | undefined;
 
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const INT_MIN = -(2 ** 31);
@@ -150,6 +152,7 @@ export class FilterProgram {
 
   // An explicit ArrayBuffer: a small typed array of its own would move.
   readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #words: Int32Array<ArrayBuffer>;
 
   /**
    * Checks and keeps the instructions.
@@ -180,6 +183,7 @@ export class FilterProgram {
       sock_filter.k.set(view, at, k);
     }
     this.#bytes = bytes;
+    this.#words = new Int32Array(bytes.buffer);
     Object.freeze(this);
   }
 
@@ -326,6 +330,8 @@ export class FilterProgram {
   static {
     programBytes = (program) =>
       program instanceof Object && #bytes in program ? program.#bytes : undefined;
+    programWords = (program) =>
+      program instanceof Object && #bytes in program ? program.#words : undefined;
   }
 }
 

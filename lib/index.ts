@@ -13,6 +13,7 @@ export {
   Inet4Address,
   Inet6Address,
   type InetAddress,
+  LinkAddress,
   parseAddress,
   RawAddress,
   UnixAddress,
@@ -38,6 +39,7 @@ export {
   type ControlTime,
   ControlWriter,
   decodeControl,
+  type PacketChecksum,
   type PacketFamily,
   type PacketSource,
 } from "./control.ts";
@@ -101,6 +103,7 @@ export {
   TcpOption,
   UdpOption,
 } from "./internal/lazy_options.ts";
+export type { LinkAddressParts, PacketType } from "./link_address.ts";
 export { type ListenFd, listenFds } from "./listen_fds.ts";
 export { type ConnectionsOptions, Listener } from "./listener.ts";
 export {
@@ -142,6 +145,9 @@ export {
 } from "./open_sockets.ts";
 // As types only: the module itself is loaded when an option is first looked at.
 export type {
+  IcmpFilter,
+  IcmpType,
+  Icmpv6Type,
   MemoryInfo,
   Option,
   PeerCredentials,
@@ -150,6 +156,18 @@ export type {
   TransmitTime,
   WritableOption,
 } from "./option.ts";
+export {
+  type PingFailure,
+  type PingOptions,
+  type PingReply,
+  type PingRequest,
+  type PingResult,
+  type PingSeriesOptions,
+  PingSocket,
+  type PingSocketOptions,
+  type PingStatistics,
+  type PingSyncOptions,
+} from "./ping_socket.ts";
 export { type PollInterest, type PollResult, poll, pollSync, tryPoll } from "./poll.ts";
 export { type Poller, type PollerCounters, type PollerRefusal, poller } from "./poller.ts";
 export {
@@ -160,6 +178,7 @@ export {
   type AddressListParts,
   Prefix,
 } from "./prefix.ts";
+export { type RawProtocol, RawSocket, type RawSocketOptions } from "./raw_socket.ts";
 export {
   type DescriptorKind,
   type DescriptorsMax,

@@ -14,8 +14,10 @@ import {
   EOPNOTSUPP,
   EPERM,
 } from "../structs/constants/errno.ts";
+import { ICMP_FILTER } from "../structs/constants/linux_icmp.ts";
 import { IPV6_FLOWINFO, IPV6_FLOWINFO_SEND } from "../structs/constants/linux_in6.ts";
 import { IFNAMSIZ } from "../structs/constants/net_if.ts";
+import { ICMP6_FILTER } from "../structs/constants/netinet_icmp6.ts";
 import {
   IP_BIND_ADDRESS_NO_PORT,
   IP_CHECKSUM,
@@ -52,8 +54,10 @@ import {
   IP_TRANSPARENT,
   IP_TTL,
   IP_UNICAST_IF,
+  IPPROTO_ICMPV6,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPPROTO_RAW,
   IPPROTO_TCP,
   IPPROTO_UDP,
   IPPROTO_UDPLITE,
@@ -203,6 +207,7 @@ import {
   SOL_SOCKET,
 } from "../structs/constants/sys_socket.ts";
 import { describe, requireInteger } from "./internal/arguments.ts";
+import { ICMP_TYPES, ICMPV6_TYPES } from "./internal/icmp_filter.ts";
 import {
   bytes,
   CREDENTIALS,
@@ -329,6 +334,50 @@ export interface PortRange {
   readonly low: number;
   readonly high: number;
 }
+
+/** The types of ICMP messages that have a word here. Others are given by number. */
+export type IcmpType =
+  | "echoReply"
+  | "destinationUnreachable"
+  | "sourceQuench"
+  | "redirect"
+  | "echoRequest"
+  | "routerAdvertisement"
+  | "routerSolicitation"
+  | "timeExceeded"
+  | "parameterProblem"
+  | "timestampRequest"
+  | "timestampReply"
+  | "informationRequest"
+  | "informationReply"
+  | "addressMaskRequest"
+  | "addressMaskReply";
+
+/** The types of ICMPv6 messages that have a word here. Others are given by number. */
+export type Icmpv6Type =
+  | "destinationUnreachable"
+  | "packetTooBig"
+  | "timeExceeded"
+  | "parameterProblem"
+  | "echoRequest"
+  | "echoReply"
+  | "multicastListenerQuery"
+  | "multicastListenerReport"
+  | "multicastListenerDone"
+  | "routerSolicitation"
+  | "routerAdvertisement"
+  | "neighborSolicitation"
+  | "neighborAdvertisement"
+  | "redirect"
+  | "multicastListenerReportV2";
+
+/**
+ * Which ICMP messages a raw socket receives: these types and no others, or all others. Read, it is the
+ * shorter of the two lists, in the order of the numbers.
+ */
+export type IcmpFilter<Type extends string = IcmpType | Icmpv6Type> =
+  | { readonly pass: readonly (Type | number)[]; readonly block?: undefined }
+  | { readonly block: readonly (Type | number)[]; readonly pass?: undefined };
 
 /** How packets tell the time to send them at. */
 export interface TransmitTime {
@@ -514,6 +563,11 @@ export const SocketOption = Object.freeze({
  * they carry. See ip(7).
  */
 export const IpOption = Object.freeze({
+  /**
+   * `ICMP_FILTER`, at `SOL_RAW`: which types a raw ICMP socket receives, of those from 0 to 31. Others
+   * always come.
+   */
+  icmpFilter: option("ICMP_FILTER", IPPROTO_RAW, ICMP_FILTER, ICMP_TYPES),
   /** `IP_BIND_ADDRESS_NO_PORT`: binding to port 0 leaves the port open until connect. */
   bindAddressNoPort: flag("IP_BIND_ADDRESS_NO_PORT", IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT),
   /** `IP_CHECKSUM`: messages tell the checksum that their packet came with. */
@@ -582,6 +636,8 @@ export const IpOption = Object.freeze({
 
 /** Options of IPv6, at `IPPROTO_IPV6`. See ipv6(7), and RFC 3542 for those about headers. */
 export const Ipv6Option = Object.freeze({
+  /** `ICMP6_FILTER`, at `IPPROTO_ICMPV6`: which types a raw ICMPv6 socket receives, 0 to 255. */
+  icmpFilter: option("ICMP6_FILTER", IPPROTO_ICMPV6, ICMP6_FILTER, ICMPV6_TYPES),
   /** `IPV6_ADDR_PREFERENCES`: which own address to choose, a union of `IPV6_PREFER_SRC_`. */
   addressPreferences: option("IPV6_ADDR_PREFERENCES", IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, U16),
   /** `IPV6_ADDRFORM`: make an IPv4 socket of one that is connected to a mapped address. */

@@ -32,6 +32,7 @@ import { EPOLLIN, EPOLLOUT } from "../structs/constants/sys_epoll.ts";
 import {
   AF_INET,
   AF_INET6,
+  AF_PACKET,
   AF_UNIX,
   AF_UNSPEC,
   MSG_CMSG_CLOEXEC,
@@ -1032,6 +1033,15 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   }
 
   /**
+   * The filter that is attached, instruction by instruction; undefined for none.
+   *
+   * @throws {SystemError} `EACCES` what is attached is an eBPF program, which cannot be read
+   */
+  attachedFilter(): FilterProgram | undefined {
+    return loadFilters().attachedFilter(this.#descriptor.fd);
+  }
+
+  /**
    * Lets a program choose which socket of a group that shares its port (`reusePort`) gets a datagram
    * or a connection: it returns the place in the group, in the order in which the sockets were bound.
    * It holds for the whole group, also for sockets that come to it later; what it returns beyond the
@@ -1606,7 +1616,9 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   tryReceiveMessage(message: Message, options?: FlagOptions): number | undefined {
     requireMessage(message);
     const asked = requireFlags(options?.flags, this.#receiveFlags);
-    const flags = this.#withLength(asked) | MSG_DONTWAIT | MSG_CMSG_CLOEXEC;
+    // Packet sockets bring no descriptors, and refuse the flag.
+    const closes = this.#domain === AF_PACKET ? 0 : MSG_CMSG_CLOEXEC;
+    const flags = this.#withLength(asked) | MSG_DONTWAIT | closes;
     this.#requireOpen("recvmsg");
     if (this.#link.coalesces && message.control.length < SEGMENT_CONTROL)
       throw tooFewForSegments(message.control.length);
@@ -2283,7 +2295,14 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const hint = unix
       ? undefined
       : tooLongHint(result, syscall, this.#descriptor.fd, this.#domain === AF_INET6);
-    return systemError(result, syscall, { hint, ...details, unix });
+    return systemError(result, syscall, { hint, ...details, ...this.#portless(details), unix });
+  }
+
+  // To a raw socket over IP a port means nothing.
+  #portless(details: SystemErrorDetails | undefined): SystemErrorDetails {
+    const { host, port } = details?.address ?? {};
+    if (this.#type !== SOCK_RAW || host === undefined || port === undefined) return {};
+    return { address: { host, toString: () => host } };
   }
 
   // A Unix datagram socket whose peer was closed has none any more, once a send has been refused.
@@ -2324,7 +2343,9 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   [INSPECT](): string {
     if (!(#descriptor in this)) return "Socket";
     const { fd } = this.#descriptor;
-    const kind = `${this.constructor.name} ${this.family} ${this.type}`;
+    // A family without a name is told by the name of the class.
+    const isNamed = typeof this.family === "string" || this.constructor === Socket;
+    const kind = `${this.constructor.name} ${isNamed ? `${this.family} ` : ""}${this.type}`;
     if (fd < 0) return `${kind}, closed`;
     try {
       const peer = this.#link.connected ? this.remoteAddress : undefined;

@@ -110,6 +110,8 @@ const prototypes = {
   gethostname: { args: ["ptr", "usize"], returns: "i32" },
   // int sethostname(const char *name, size_t len);
   sethostname: { args: ["ptr", "usize"], returns: "i32" },
+  // int clock_gettime(clockid_t clockid, struct timespec *tp);
+  clock_gettime: { args: ["i32", "ptr"], returns: "i32" },
 
   // void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
   mmap: { args: ["ptr", "usize", "i32", "i32", "i32", "i64"], returns: "ptr" },

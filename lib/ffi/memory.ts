@@ -115,6 +115,14 @@ export function readMemory(address: number, byteLength: number): Uint8Array<Arra
   return bytes;
 }
 
+/**
+ * Copies bytes from one address to another, without a view. What is not mapped at either ends the
+ * process.
+ */
+export function copyMemory(target: number, source: number, byteLength: number): void {
+  libc.memcpy(target, source, byteLength);
+}
+
 /** Returns all bytes of a view as a new view of the same memory. */
 export function bytesOf(view: ArrayBufferView): Uint8Array {
   const offset = view instanceof DataView ? offsetOfDataView : offsetOfTypedArray;

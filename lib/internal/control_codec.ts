@@ -3,6 +3,12 @@
  *
  * @module
  */
+import { ETH_P_8021Q } from "../../structs/constants/linux_if_ether.ts";
+import {
+  PACKET_AUXDATA,
+  TP_STATUS_VLAN_TPID_VALID,
+  TP_STATUS_VLAN_VALID,
+} from "../../structs/constants/linux_if_packet.ts";
 import {
   IP_ORIGDSTADDR,
   IP_PKTINFO,
@@ -32,6 +38,7 @@ import {
   SO_MARK,
   SO_PRIORITY,
   SO_RXQ_OVFL,
+  SOL_PACKET,
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 import { in_pktinfo } from "../../structs/in_pktinfo.ts";
@@ -41,12 +48,14 @@ import { sockaddr_in } from "../../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../../structs/sockaddr_in6.ts";
 import { timespec } from "../../structs/timespec.ts";
 import { timeval } from "../../structs/timeval.ts";
+import { tpacket_auxdata } from "../../structs/tpacket_auxdata.ts";
 import { ucred } from "../../structs/ucred.ts";
 import { addressBytes, Inet4Address, Inet6Address, type InetAddress } from "../address.ts";
 import type { ControlKind, ControlMessage, ControlTime, PacketFamily } from "../control.ts";
 import type { ExtendedError } from "../error_queue.ts";
 import { loadModule } from "./descriptor.ts";
 import { SCM_PIDFD, SCM_TS_OPT_ID, SO_INQ } from "./option_constants.ts";
+import { checksumOf } from "./packet_status.ts";
 import { viewOf } from "./sockaddr.ts";
 
 const INT = 4;
@@ -83,6 +92,10 @@ export function kindOf(level: number, type: number, dataBytes: number): ControlK
       return ofUdp(type, dataBytes);
     case IPPROTO_TCP:
       return type === TCP_CM_INQ && dataBytes >= INT ? "inQueue" : "unknown";
+    case SOL_PACKET: {
+      const isAuxiliary = type === PACKET_AUXDATA && dataBytes >= tpacket_auxdata.size;
+      return isAuxiliary ? "auxiliaryData" : "unknown";
+    }
     default:
       return "unknown";
   }
@@ -222,6 +235,37 @@ export function groupIdOf(view: DataView, at: number): number {
   return ucred.gid.get(view, at);
 }
 
+/** The VLAN tag of auxiliary data, or -1. */
+export function vlanOf(view: DataView, at: number): number {
+  const status = tpacket_auxdata.tp_status.get(view, at);
+  return status & TP_STATUS_VLAN_VALID ? tpacket_auxdata.tp_vlan_tci.get(view, at) : -1;
+}
+
+/** The protocol of that tag, or -1. */
+export function vlanProtocolOf(view: DataView, at: number): number {
+  const status = tpacket_auxdata.tp_status.get(view, at);
+  if ((status & TP_STATUS_VLAN_VALID) === 0) return -1;
+  // Before Linux 3.14 it is not told.
+  if ((status & TP_STATUS_VLAN_TPID_VALID) === 0) return ETH_P_8021Q;
+  return tpacket_auxdata.tp_vlan_tpid.get(view, at);
+}
+
+function auxiliaryDataOf(view: DataView, at: number) {
+  const status = tpacket_auxdata.tp_status.get(view, at);
+  const isTagged = (status & TP_STATUS_VLAN_VALID) !== 0;
+  return {
+    status,
+    originalLength: tpacket_auxdata.tp_len.get(view, at),
+    capturedLength: tpacket_auxdata.tp_snaplen.get(view, at),
+    networkOffset: tpacket_auxdata.tp_net.get(view, at),
+    vlan: isTagged ? vlanOf(view, at) : undefined,
+    vlanProtocol: isTagged ? vlanProtocolOf(view, at) : undefined,
+    checksum: checksumOf(status),
+  };
+}
+
+export { checksumOf } from "./packet_status.ts";
+
 /** Makes the object of a control message. */
 export function messageOf(
   kind: ControlKind,
@@ -277,6 +321,8 @@ export function messageOf(
       return { kind, bytes: view.getInt32(at, true) };
     case "originalDestination":
       return { kind, address: addressOf(kind, level, view, at) };
+    case "auxiliaryData":
+      return { kind, ...auxiliaryDataOf(view, at) };
     case "extendedError":
       return { kind, ...extendedErrorOf(view, at, length) };
     default: {

@@ -5,13 +5,27 @@
  * @module
  */
 import {
+  IP_HDRINCL,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_HDRINCL,
+} from "../../structs/constants/netinet_in.ts";
+import {
+  AF_PACKET,
+  SO_DOMAIN,
   SO_MARK,
   SO_RCVBUFFORCE,
   SO_SNDBUFFORCE,
+  SO_TYPE,
+  SOCK_RAW,
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 import type { SystemErrorDetails } from "../error.ts";
+import { getsockopt } from "../sys/socket.ts";
 import { discoveryOf, pathMtuOf } from "./path_mtu.ts";
+
+const value = new Int32Array(new ArrayBuffer(4));
+const valueLength = new Uint32Array(new ArrayBuffer(4));
 
 /** A capability, and the commands that give it to Bun. */
 function right(capability: string, alternative = ""): string {
@@ -119,6 +133,10 @@ export function hintOf(
  * it: then it was longer than any datagram.
  */
 export function hintOfPath(fd: number, isVersion6: boolean): string | undefined {
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, value, valueLength) >= 0 && value[0] === AF_PACKET)
+    return "A packet must fit the MTU of its interface, which counts no link-layer header";
+  const ofRaw = hintOfRaw(fd, isVersion6);
+  if (ofRaw !== undefined) return ofRaw;
   const mode = discoveryOf(fd, isVersion6);
   if (mode === "off" || mode === "want" || mode === "omit") return undefined;
   const mtu = mode === "do" ? pathMtuOf(fd, isVersion6) : undefined;
@@ -130,4 +148,15 @@ export function hintOfPath(fd: number, isVersion6: boolean): string | undefined 
     `With pathMtuDiscovery "${mode}" no datagram is fragmented: with its headers it must fit ` +
     limit
   );
+}
+
+// A raw socket carries more than UDP does; and what has its own header is never fragmented.
+function hintOfRaw(fd: number, isVersion6: boolean): string | undefined {
+  const read = (level: number, name: number) =>
+    getsockopt(fd, level, name, value, valueLength) === 0 ? value[0] : undefined;
+  if (read(SOL_SOCKET, SO_TYPE) !== SOCK_RAW) return undefined;
+  const isWhole = isVersion6 ? read(IPPROTO_IPV6, IPV6_HDRINCL) : read(IPPROTO_IP, IP_HDRINCL);
+  if (isWhole) return "With headerIncluded nothing is fragmented: a packet must fit the interface";
+  if (discoveryOf(fd, isVersion6) !== "want") return undefined;
+  return `Behind its header a packet carries at most ${isVersion6 ? 65_535 : 65_515} bytes`;
 }

@@ -4,7 +4,8 @@
  * @module
  */
 import { IpOption, Ipv6Option, type Option, SocketOption } from "../option.ts";
-import type { DatagramMetadata, UdpSocket } from "../udp_socket.ts";
+import type { Socket } from "../socket.ts";
+import type { DatagramMetadata } from "../udp_socket.ts";
 import { describe, requireInteger } from "./arguments.ts";
 
 type Flag = Option<boolean, "set">;
@@ -55,14 +56,14 @@ function noMetadata(word: unknown): TypeError {
 
 /** Switches it on; on an IPv6 socket also for the IPv4 that it carries. */
 export function askFor(
-  udp: UdpSocket,
+  socket: Pick<Socket, "family" | "setOption">,
   metadata: readonly DatagramMetadata[],
   ipv6Only: boolean,
 ): void {
   for (const word of metadata) {
     const { both, ipv4, ipv6 } = FLAGS[word];
-    if (both) udp.setOption(both, true);
-    if (ipv6 && udp.family === "ipv6") udp.setOption(ipv6, true);
-    if (ipv4 && !ipv6Only) udp.setOption(ipv4, true);
+    if (both) socket.setOption(both, true);
+    if (ipv6 && socket.family === "ipv6") socket.setOption(ipv6, true);
+    if (ipv4 && !ipv6Only) socket.setOption(ipv4, true);
   }
 }

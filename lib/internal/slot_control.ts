@@ -1,3 +1,9 @@
+import { ETH_P_8021Q } from "../../structs/constants/linux_if_ether.ts";
+import {
+  PACKET_AUXDATA,
+  TP_STATUS_VLAN_TPID_VALID,
+  TP_STATUS_VLAN_VALID,
+} from "../../structs/constants/linux_if_packet.ts";
 import {
   IP_PKTINFO,
   IP_TOS,
@@ -23,14 +29,18 @@ import {
   SO_TIMESTAMPING_OLD,
   SO_TIMESTAMPNS_NEW,
   SO_TIMESTAMPNS_OLD,
+  SOL_PACKET,
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 import { mmsghdr } from "../../structs/mmsghdr.ts";
 import { msghdr } from "../../structs/msghdr.ts";
 import { sockaddr_in } from "../../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../../structs/sockaddr_in6.ts";
+import { tpacket_auxdata } from "../../structs/tpacket_auxdata.ts";
 import type { Address } from "../address.ts";
+import type { PacketChecksum } from "../control.ts";
 import { NativeBuffer } from "../native_buffer.ts";
+import { checksumOf } from "./packet_status.ts";
 import { SenderTable } from "./sender_table.ts";
 
 /** The tables of a batch, as far as control messages are concerned. Offsets are in bytes. */
@@ -88,6 +98,10 @@ const TOLD_NANOSECONDS = 9;
 const TOLD_DESTINATION = 10; // four words, an IPv4 address as a mapped one
 const TOLD_LOCAL = 14; // of IPv4: the address of this machine that it was for
 
+// Of packet sockets, which tell no destination: two words in the place of it.
+const TOLD_STATUS = 10;
+const TOLD_VLAN = 11; // the protocol of the tag in the upper half
+
 // The kernel keeps no interface for what came before anybody asked, and then says 0: there is none.
 const NOT_TOLD = -1;
 
@@ -96,6 +110,7 @@ const HAS_DROPPED = 1;
 const HAS_MARK = 2;
 const HAS_DESTINATION = 4;
 const HAS_LOCAL = 8;
+const HAS_AUXILIARY = 16;
 
 // What is to be said.
 const SAID_SOURCE = 0; // four words, an IPv4 address as a mapped one
@@ -116,6 +131,7 @@ const INFO_BYTES = 12;
 const INFO6_BYTES = 20;
 const INFO6_SPACE = 40;
 const TIMESPEC_BYTES = 16;
+const AUXILIARY_VLAN = tpacket_auxdata.tp_vlan_tci.offset / 4;
 const TIMESPEC_WORDS = TIMESPEC_BYTES / 4;
 const TIMESTAMPING_BYTES = 3 * TIMESPEC_BYTES;
 
@@ -285,6 +301,25 @@ export class SlotControl {
 
   mark(i: number): number {
     return this.#unsigned(i, TOLD_MARK, HAS_MARK);
+  }
+
+  packetStatus(i: number): number {
+    return this.#unsigned(i, TOLD_STATUS, HAS_AUXILIARY);
+  }
+
+  vlan(i: number): number {
+    const status = this.packetStatus(i);
+    return status >= 0 && status & TP_STATUS_VLAN_VALID ? this.#fact(i, TOLD_VLAN) & 0xffff : -1;
+  }
+
+  vlanProtocol(i: number): number {
+    const status = this.packetStatus(i);
+    if (status < 0 || (status & TP_STATUS_VLAN_VALID) === 0) return -1;
+    return status & TP_STATUS_VLAN_TPID_VALID ? this.#fact(i, TOLD_VLAN) >>> 16 : ETH_P_8021Q;
+  }
+
+  checksum(i: number): PacketChecksum {
+    return checksumOf(this.packetStatus(i));
   }
 
   #fact(i: number, fact: number): number {
@@ -696,6 +731,8 @@ export class SlotControl {
       else if (level === IPPROTO_IPV6) note6(told, to, type, words, data, bytes);
       else if (level === IPPROTO_UDP && type === UDP_GRO && bytes >= 4)
         told[to + TOLD_SEGMENT] = words[data] as number;
+      else if (level === SOL_PACKET && type === PACKET_AUXDATA && bytes >= tpacket_auxdata.size)
+        noteAuxiliary(told, to, words, data);
       at += aligned(length) >> 2;
       left -= aligned(length);
     }
@@ -765,6 +802,12 @@ function noteSocket(
     told[to + TOLD_MARK] = words[data] as number;
     told[to] = (told[to] as number) | HAS_MARK;
   }
+}
+
+function noteAuxiliary(told: Int32Array, to: number, words: Int32Array, data: number): void {
+  told[to] = ((told[to] as number) & ~(HAS_DESTINATION | HAS_LOCAL)) | HAS_AUXILIARY;
+  told[to + TOLD_STATUS] = words[data] as number;
+  told[to + TOLD_VLAN] = words[data + AUXILIARY_VLAN] as number;
 }
 
 // A timespec or timeval: four words.

@@ -3,7 +3,16 @@
  *
  * @module
  */
-import { EAGAIN, EINTR, EINVAL, ENOENT, ENOMEM, EPERM } from "../../structs/constants/errno.ts";
+import {
+  EACCES,
+  EAGAIN,
+  EINTR,
+  EINVAL,
+  ENOENT,
+  ENOMEM,
+  EPERM,
+} from "../../structs/constants/errno.ts";
+import { BPF_MAXINSNS } from "../../structs/constants/linux_bpf_common.ts";
 import {
   MSG_DONTWAIT,
   MSG_TRUNC,
@@ -11,6 +20,7 @@ import {
   SO_ATTACH_REUSEPORT_CBPF,
   SO_DETACH_FILTER,
   SO_DETACH_REUSEPORT_BPF,
+  SO_GET_FILTER,
   SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 import { sock_filter } from "../../structs/sock_filter.ts";
@@ -18,12 +28,15 @@ import { sock_fprog } from "../../structs/sock_fprog.ts";
 import { systemError } from "../error.ts";
 import { addressOf } from "../ffi/memory.ts";
 import { FilterProgram, programBytes } from "../filter_program.ts";
-import { recv, setsockopt } from "../sys/socket.ts";
+import { getsockopt, recv, setsockopt } from "../sys/socket.ts";
 import { describe } from "./arguments.ts";
 
 // Filled by one call and read by the kernel in it.
 const fprog = new DataView(new ArrayBuffer(sock_fprog.size));
 const word = new Int32Array(new ArrayBuffer(4));
+// Room for the longest program, made at the first question for one, and how long that is.
+let instructions: DataView<ArrayBuffer> | undefined;
+const count = new Uint32Array(new ArrayBuffer(4));
 // What the program in a call points to: an address alone would not keep it alive.
 const inCall: { bytes: Uint8Array | undefined } = { bytes: undefined };
 /** Errors of earlier packets that may be pending, one after the other. */
@@ -58,6 +71,33 @@ export function attachFilterAndDrain(fd: number, program: FilterProgram): number
   }
   attachFilter(fd, program);
   return drained;
+}
+
+/** SO_GET_FILTER: the filter as it was attached. Undefined for none. */
+export function attachedFilter(fd: number): FilterProgram | undefined {
+  // The kernel takes the length for a number of instructions, and writes no more than it has: there
+  // is room for the longest. What comes back is a number of instructions, too.
+  instructions ??= new DataView(new ArrayBuffer(BPF_MAXINSNS * sock_filter.size));
+  const result = getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, instructions, count);
+  if (result < 0) {
+    const hint = "What is attached is an eBPF program: only a classic one can be read";
+    const hints = { [EACCES]: hint };
+    throw withHint(result, hints, "getsockopt");
+  }
+  const [length = 0] = count;
+  if (length === 0) return undefined;
+  const view = instructions;
+  return new FilterProgram(
+    Array.from({ length }, (_, i) => {
+      const at = i * sock_filter.size;
+      return {
+        code: sock_filter.code.get(view, at),
+        jt: sock_filter.jt.get(view, at),
+        jf: sock_filter.jf.get(view, at),
+        k: sock_filter.k.get(view, at),
+      };
+    }),
+  );
 }
 
 /** SO_DETACH_FILTER. Returns false when there was none. */
@@ -96,9 +136,9 @@ function attach(fd: number, option: number, program: FilterProgram, hints: Hints
 
 type Hints = Readonly<Record<number, string>>;
 
-function withHint(result: number, hints: Hints): Error {
+function withHint(result: number, hints: Hints, syscall = "setsockopt"): Error {
   const hint = hints[-result];
-  return systemError(result, "setsockopt", hint === undefined ? {} : { hint });
+  return systemError(result, syscall, hint === undefined ? {} : { hint });
 }
 
 function requireProgram(program: FilterProgram): Uint8Array<ArrayBuffer> {

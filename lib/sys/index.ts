@@ -27,4 +27,5 @@ export * from "./sendfile.ts";
 export * from "./socket.ts";
 export * from "./stat.ts";
 export * from "./stdio.ts";
+export * from "./time.ts";
 export * from "./unistd.ts";

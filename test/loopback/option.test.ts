@@ -514,6 +514,7 @@ const socketRows: readonly Row[] = [
 
 const I = IpOption;
 const ipRows: readonly Row[] = [
+  both(I.icmpFilter, "rawIcmp", { pass: ["echoReply", 30] }),
   toggled(I.bindAddressNoPort, "tcp4", true),
   toggled(I.freeBind, "udp4", true),
   both(I.headerIncluded, "rawIcmp", true),
@@ -555,6 +556,7 @@ const ipRows: readonly Row[] = [
 
 const I6 = Ipv6Option;
 const ipv6Rows: readonly Row[] = [
+  both(I6.icmpFilter, "rawIcmp6", { block: [0, "echoRequest", "redirect", 255] }),
   own(I6.addressForm, "tcpMapped", "makes an IPv4 socket of one that carries IPv4", ({ fd }) => {
     expect(getOptionOf(fd, S.domain)).toBe(AF_INET6);
     setOptionOf(fd, I6.addressForm, "ipv4");

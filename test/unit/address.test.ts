@@ -11,6 +11,7 @@ import {
   Inet4Address,
   Inet6Address,
   type InetAddress,
+  LinkAddress,
   parseAddress,
   RawAddress,
   toAddress,
@@ -414,7 +415,10 @@ describe("addressFromBytes()", () => {
     [AF_UNIX, 2, UnixAddress],
     [AF_UNIX, 110, UnixAddress],
     [AF_UNIX, 111, RawAddress],
-    [AF_PACKET, 20, RawAddress],
+    [AF_PACKET, 12, LinkAddress],
+    [AF_PACKET, 20, LinkAddress],
+    [AF_PACKET, 128, LinkAddress],
+    [AF_PACKET, 11, RawAddress],
     [0, 2, RawAddress],
   ])("reads family %d with %d bytes as the class that fits", (family, length, expected) => {
     const bytes = new Uint8Array(length).fill(family, 0, 1);
@@ -709,6 +713,7 @@ describe("toAddress()", () => {
     unix: UnixAddress.abstract("x"),
     netlink: new RawAddress(Uint8Array.of(AF_NETLINK, 0)),
     packet: new RawAddress(Uint8Array.of(AF_PACKET, 0)),
+    link: new LinkAddress({ interface: 1 }),
     // No class refuses bytes that belong to another; toAddress() does.
     rawInet: new RawAddress(Inet4Address.loopback.bytes),
     rawUnix: new RawAddress(UnixAddress.abstract("x").bytes),
@@ -720,7 +725,7 @@ describe("toAddress()", () => {
     [AF_INET6, ["inet4", "inet6"], inet],
     [AF_UNIX, ["unix"], "a UnixAddress"],
     [AF_NETLINK, ["netlink"], "a RawAddress of family 16"],
-    [AF_PACKET, ["packet"], "a RawAddress of family 17"],
+    [AF_PACKET, ["packet", "link"], "a LinkAddress"],
     [0, [], "a RawAddress of family 0"],
   ])(
     "takes for family %d the addresses %j, and refuses the others by name",

@@ -4,8 +4,10 @@ import {
   AF_VSOCK,
   ERANGE,
   IP_MSFILTER,
+  IPPROTO_ICMPV6,
   IPPROTO_IP,
   IPPROTO_IPV6,
+  IPPROTO_RAW,
   IPPROTO_SCTP,
   IPPROTO_TCP,
   IPPROTO_UDP,
@@ -85,10 +87,13 @@ describe.each(Object.entries(groups))("%s", (_name, group) => {
 
   test("has C names, in their order", () => {
     const names = Object.values(group).map(({ name }) => name);
-    const prefix = { IpOption: "IP_", Ipv6Option: "IPV6_", TcpOption: "TCP_", UdpOption: "UDP" };
-    for (const name of names) {
-      expect(name).toStartWith(prefix[_name as keyof typeof prefix] ?? "SO_");
-    }
+    const prefix = {
+      IpOption: /^(IP|ICMP)_/,
+      Ipv6Option: /^(IPV6|ICMP6)_/,
+      TcpOption: /^TCP_/,
+      UdpOption: /^UDP/,
+    };
+    for (const name of names) expect(name).toMatch(prefix[_name as keyof typeof prefix] ?? /^SO_/);
     const words = names.map((name) => name.replaceAll("_", " "));
     expect(words).toEqual(words.toSorted());
   });
@@ -111,6 +116,13 @@ const LEVELS = {
   UdpOption: IPPROTO_UDP,
 };
 
+// Some stand in the group of those who need them, and not of their level.
+const OTHER_LEVELS: Readonly<Record<string, number>> = {
+  UDPLITE: IPPROTO_UDPLITE,
+  ICMP: IPPROTO_RAW,
+  ICMP6: IPPROTO_ICMPV6,
+};
+
 describe("every option", () => {
   const constants: Readonly<Record<string, unknown>> = { ...sys, ...newer };
 
@@ -126,8 +138,8 @@ describe("every option", () => {
     for (const [group, list] of Object.entries(groups)) {
       const level = LEVELS[group as keyof typeof LEVELS];
       for (const option of Object.values(list)) {
-        const isLite = option.name.startsWith("UDPLITE_");
-        expected.push([isLite ? IPPROTO_UDPLITE : level, constants[option.name]]);
+        const [, family = ""] = /^(UDPLITE|ICMP|ICMP6)_/.exec(option.name) ?? [];
+        expected.push([OTHER_LEVELS[family] ?? level, constants[option.name]]);
         if (VALUES.has(option)) setAnything(option, VALUES.get(option));
         else getOptionOf(3, option);
       }

@@ -33,7 +33,12 @@ export type Info = [] | [family: number, path: string] | [family: number, ip: st
 type Host = [host: string, port: string | number];
 type InFamily = [family: number, ...host: Host];
 
-const FAMILIES = { ipv4: sys.AF_INET, ipv6: sys.AF_INET6, unix: sys.AF_UNIX } as const;
+const FAMILIES = {
+  ipv4: sys.AF_INET,
+  ipv6: sys.AF_INET6,
+  unix: sys.AF_UNIX,
+  link: sys.AF_PACKET,
+} as const;
 
 // Scratch, filled by one call and read before the next.
 const name = new Uint8Array(sockaddr_storage.size);
