@@ -1,6 +1,43 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * Packets: sockets and rings that see whole frames, filters, header views and capture files.
  *
  * @module
  */
+
+export {
+  assembleFilter,
+  type CompileOptions,
+  compileFilter,
+  disassembleFilter,
+  FilterError,
+  type FilterMetadata,
+  runFilter,
+} from "./filter.ts";
+export {
+  LinkType,
+  type LinkTypeName,
+  linkTypeName,
+  linkTypeNumber,
+  linkTypeOfHardware,
+} from "./link_type.ts";
 export type { Packet } from "./packet.ts";
+export type { PacketBlock } from "./packet_block.ts";
+export { PacketOption } from "./packet_option.ts";
+export {
+  type PacketBlocks,
+  type PacketBlocksOptions,
+  PacketRing,
+  type PacketRingOptions,
+} from "./packet_ring.ts";
+export {
+  type FanoutMode,
+  type FanoutOptions,
+  type PacketInterface,
+  type PacketMembershipKind,
+  type PacketMembershipOptions,
+  PacketSocket,
+  type PacketSocketOptions,
+  type PacketStatistics,
+  type RolloverStatistics,
+} from "./packet_socket.ts";
