@@ -5,6 +5,29 @@
  * @module
  */
 
+export { CaptureFile } from "./capture_file.ts";
+export { CaptureFileError } from "./capture_file_error.ts";
+export type {
+  CaptureInterface,
+  CaptureInterfaceOptions,
+  CaptureSection,
+  CaptureStatistics,
+  CaptureTime,
+} from "./capture_interface.ts";
+export {
+  type CaptureFileSource,
+  type CaptureFormat,
+  CaptureReader,
+  type CaptureReaderOptions,
+} from "./capture_reader.ts";
+export {
+  type CapturePacket,
+  type CaptureResolution,
+  CaptureWriter,
+  type CaptureWriterOptions,
+  type FrameCursor,
+} from "./capture_writer.ts";
+export { CapturedPacket, type PacketDirection } from "./captured_packet.ts";
 export {
   assembleFilter,
   type CompileOptions,
