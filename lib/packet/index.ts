@@ -29,6 +29,12 @@ export {
 } from "./capture_writer.ts";
 export { CapturedPacket, type PacketDirection } from "./captured_packet.ts";
 export {
+  type ChecksumStatus,
+  internetChecksum,
+  internetSum,
+  updatedChecksum,
+} from "./checksum.ts";
+export {
   assembleFilter,
   type CompileOptions,
   compileFilter,
@@ -37,6 +43,21 @@ export {
   type FilterMetadata,
   runFilter,
 } from "./filter.ts";
+export { ArpHeader } from "./headers/arp.ts";
+export { CookedHeader, CookedHeader2 } from "./headers/cooked.ts";
+export { EthernetHeader } from "./headers/ethernet.ts";
+export { Header } from "./headers/header.ts";
+export { IcmpHeader } from "./headers/icmp.ts";
+export { Icmpv6Header } from "./headers/icmpv6.ts";
+export type { IpHeader } from "./headers/ip.ts";
+export { type CoveredByAddresses, Ipv4Header } from "./headers/ipv4.ts";
+export { Ipv6Header } from "./headers/ipv6.ts";
+export { Ipv6ExtensionHeader } from "./headers/ipv6_extension.ts";
+export { LoopbackHeader } from "./headers/loopback.ts";
+export type { HeaderOptions, OptionForm } from "./headers/options.ts";
+export { TcpHeader } from "./headers/tcp.ts";
+export { UdpHeader } from "./headers/udp.ts";
+export { VlanHeader } from "./headers/vlan.ts";
 export {
   LinkType,
   type LinkTypeName,
@@ -64,3 +85,4 @@ export {
   type PacketStatistics,
   type RolloverStatistics,
 } from "./packet_socket.ts";
+export { PacketView } from "./packet_view.ts";
