@@ -25,6 +25,8 @@ const ECHO_KEYS = [
 ];
 // And what one about a stream says.
 const STREAM_KEYS = ["ours", "mb_s", "mb_s_min", "mb_s_max", "speed_to_c", "calls_per_mib"];
+// And one about frames.
+const FRAME_KEYS = ["cpu_ns", "process_cpu_ns", "frames_per_s", "waits"];
 const TEXTS = ["bench", "case", "peer", "ours"];
 // What a benchmark of something other than datagrams has no value for.
 const NULLABLE = ["bytes", "batch", "send_ns", "receive_ns", "lost"];
@@ -107,6 +109,20 @@ const OFFLOAD: Readonly<Record<string, readonly string[]>> = {
 const VETH = ["veth, GSO and GRO", "veth, GSO"];
 const TWO_CORES = [...ECHO.waiting, "busy", "c", "c-spin", ...ECHO.events];
 
+// Who takes part in the cases of capture.ts.
+const CAPTURE: Readonly<Record<string, readonly string[]>> = {
+  count: ["ring", "c"],
+  offset: ["ring", "c", "socket", "c-recvmmsg"],
+  view: ["ring", "c"],
+  packets: ["ring", "c"],
+  ports: ["ring", "c"],
+  headers: ["ring", "c"],
+  packetview: ["ring", "c"],
+  promise: ["ring", "c"],
+  loop: ["ring", "c"],
+  pcapng: ["ring", "tcpdump"],
+};
+
 // Every benchmark has a row: what it needs, and what it is to print.
 const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: string) => void }> = {
   "async_latency.ts": {
@@ -117,6 +133,22 @@ const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: strin
         "paced, one core": ONE_CORE,
         ...(cores > 1 && { "tight, two cores": TWO_CORES, "paced, two cores": TWO_CORES }),
       }),
+  },
+  "capture.ts": {
+    needs: ["gcc", "tcpdump"],
+    check: (file) => {
+      const output = run(file, "--quick", "--json");
+      // Without the right to make namespaces it has said so, and ended well.
+      if (!canMakeVeth()) return expect(output).toBe("");
+      const lines = readLines(output, [...KEYS, ...FRAME_KEYS]);
+      const found = lines.map((line) => `${line.case} ${line.peer} ${line.bytes}`);
+      const expected = [64, 1200].flatMap((bytes) =>
+        Object.entries(CAPTURE).flatMap(([name, peers]) =>
+          peers.map((peer) => `${name} ${peer} ${bytes}`),
+        ),
+      );
+      expect(found).toEqual(expected);
+    },
   },
   "echo_server.ts": {
     needs: ["gcc", "node"],

@@ -35,6 +35,38 @@ export function openVethPair(gro: boolean): Pair {
   return { sender, receiver };
 }
 
+/** One end of a link. */
+export interface End {
+  readonly interfaceName: string;
+  /** What comes before a command that is to run in its namespace. */
+  readonly prefix: readonly string[];
+}
+
+/** Where programs run that send frames, and those that receive them. */
+export interface Link {
+  readonly near: End;
+  readonly far: End;
+}
+
+/** A veth pair that carries nothing but what is sent through it: without addresses and IPv6. */
+export function makeLink(): Link {
+  const near = makeNamespace();
+  const far = makeNamespace();
+  ip(near, `link add ${NEAR} type veth peer name ${FAR} netns ${far}`);
+  for (const [pid, name] of [
+    [near, NEAR],
+    [far, FAR],
+  ] as const) {
+    const ipv6 = `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`;
+    run([...prefix(pid), "sh", "-c", `! test -e ${ipv6} || echo 1 > ${ipv6}`]);
+    ip(pid, `link set ${name} up`);
+  }
+  return {
+    near: { interfaceName: NEAR, prefix: prefix(near) },
+    far: { interfaceName: FAR, prefix: prefix(far) },
+  };
+}
+
 function makeVeth(): Veth {
   const near = makeNamespace();
   const far = makeNamespace();
@@ -60,9 +92,16 @@ function makeNamespace(): number {
 }
 
 function ip(pid: number, command: string): void {
-  const enter = ["nsenter", `--net=/proc/${pid}/ns/net`, "ip", ...command.split(" ")];
-  const { success, stderr } = Bun.spawnSync(enter);
-  if (!success) throw new Error(`ip ${command} failed: ${stderr}`);
+  run([...prefix(pid), "ip", ...command.split(" ")]);
+}
+
+function prefix(pid: number): string[] {
+  return ["nsenter", `--net=/proc/${pid}/ns/net`];
+}
+
+function run(command: string[]): void {
+  const { success, stderr } = Bun.spawnSync(command);
+  if (!success) throw new Error(`${command.join(" ")} failed: ${stderr}`);
 }
 
 // A socket belongs to the namespace that it was made in: the thread goes there for that, and back
