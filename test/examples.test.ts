@@ -8,8 +8,10 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
+  dns_capture,
   dns_forwarder,
   hot_restart,
+  ping,
   sd_notify,
   syslog_udp,
   syslog_unix,
@@ -30,11 +32,16 @@ const TIMEOUT_MS = 60_000;
 
 // Every example has a row: the commands it needs, and the function that runs it and looks at it.
 const EXAMPLES: Record<string, { needs: readonly string[]; run: () => Promise<void> }> = {
+  "dns_capture.ts": {
+    needs: ["dig", "tcpdump", "capinfos", "unshare", "ip"],
+    run: dns_capture,
+  },
   "dns_forwarder.ts": {
     needs: ["dnsmasq", "dig", "python3", "unshare", "ip"],
     run: dns_forwarder,
   },
   "hot_restart.ts": { needs: ["python3"], run: hot_restart },
+  "ping.ts": { needs: ["ping", "unshare", "ip"], run: ping },
   "sd_notify.ts": { needs: ["python3", "systemd-notify"], run: sd_notify },
   "syslog_udp.ts": { needs: ["logger"], run: syslog_udp },
   "syslog_unix.ts": { needs: ["logger"], run: syslog_unix },

@@ -320,6 +320,47 @@ export async function dns_forwarder(): Promise<void> {
   }
 }
 
+/**
+ * examples/dns_capture.ts writes what dig asks, in a network namespace of its own, and nothing else:
+ * tcpdump reads it, and capinfos what was counted.
+ */
+export async function dns_capture(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "bun-sockets-capture-"));
+  // Twice each: the loopback interface shows what goes out and what comes in.
+  const script = `
+    set -e
+    ip link set lo up
+    ${process.execPath} examples/dns_capture.ts lo ${folder}/dns.pcapng >${folder}/log &
+    capture=$!
+    trap 'kill $capture' EXIT
+    until grep -q "^listening on lo$" ${folder}/log; do :; done
+    for port in 5353 53; do dig @127.0.0.1 -p $port +tries=1 +time=1 port$port.test >/dev/null 2>&1 || true; done
+    kill $capture
+    wait $capture
+    trap - EXIT
+    cat ${folder}/log
+    tcpdump -nr ${folder}/dns.pcapng 2>/dev/null | grep -o "A? .* "
+    capinfos ${folder}/dns.pcapng | grep -o "Capture application: .*\\|Name = .*\\|Number of stat.*"
+  `;
+  try {
+    const flags = process.getuid?.() === 0 ? "-n" : "-rn";
+    const child = Bun.spawn(["unshare", flags, "sh", "-c", script], { cwd: ROOT, stdin: "ignore" });
+    const output = await child.stdout.text();
+    expect(await child.exited).toBe(0);
+    expect(output.split("\n").slice(0, -1)).toEqual([
+      "listening on lo",
+      "captured 2 packets, dropped 0",
+      "A? port53.test. ",
+      "A? port53.test. ",
+      "Capture application: dns_capture",
+      "Name = lo",
+      "Number of stat entries = 1",
+    ]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 /** examples/syslog_udp.ts prints what util-linux's logger sends, in both formats. */
 export async function syslog_udp(): Promise<void> {
   using example = await Example.start("syslog_udp.ts");
@@ -569,4 +610,39 @@ async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<stri
     text = lines.pop() ?? "";
     yield* lines;
   }
+}
+
+/**
+ * examples/ping.ts asks a network of which two hosts answer, in a namespace of its own: ping(8) says
+ * the same of each.
+ */
+export async function ping(): Promise<void> {
+  const script = `
+    set -e
+    ip link set lo up
+    ip addr add 192.0.2.1/32 dev lo
+    ip addr add 192.0.2.3/32 dev lo
+    ip route add blackhole 192.0.2.0/29
+    ${process.execPath} examples/ping.ts 192.0.2.0/29
+    for host in 1 2 3; do
+      ping -n -q -c 1 -W 1 192.0.2.$host 2>&1 | grep -o " [01] received\\|ping: .*" || true
+    done
+  `;
+  const flags = process.getuid?.() === 0 ? "-n" : "-rn";
+  const child = Bun.spawn(["unshare", flags, "sh", "-c", script], { cwd: ROOT, stdin: "ignore" });
+  const output = await child.stdout.text();
+  expect(await child.exited).toBe(0);
+  expect(
+    output
+      .replace(/in [\d.]+ ms/g, "in time")
+      .split("\n")
+      .slice(0, -1),
+  ).toEqual([
+    "192.0.2.1 answers in time, ttl 64",
+    "192.0.2.3 answers in time, ttl 64",
+    "2 of 2 answered",
+    " 1 received",
+    "ping: connect: Invalid argument",
+    " 1 received",
+  ]);
 }
