@@ -19,7 +19,7 @@ import {
   ENOPROTOOPT,
 } from "../../structs/constants/errno.ts";
 import { IPPROTO_UDP } from "../../structs/constants/netinet_in.ts";
-import { UDP_SEGMENT } from "../../structs/constants/netinet_udp.ts";
+import { UDP_GRO, UDP_SEGMENT } from "../../structs/constants/netinet_udp.ts";
 import { EPOLLOUT } from "../../structs/constants/sys_epoll.ts";
 import {
   AF_INET,
@@ -28,11 +28,9 @@ import {
   MSG_DONTROUTE,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
-  SO_RCVBUF,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_NONBLOCK,
-  SOL_SOCKET,
 } from "../../structs/constants/sys_socket.ts";
 import { iovec } from "../../structs/iovec.ts";
 import { mmsghdr } from "../../structs/mmsghdr.ts";
@@ -835,10 +833,10 @@ export function maxSegments(): number {
   return most;
 }
 
-// Its peer is itself, and there is next to no room for what comes.
+// Its peer is itself, and a train comes whole: datagrams without room would count as lost.
 function reachItself(fd: number): boolean {
   option[0] = 1;
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, option);
+  setsockopt(fd, IPPROTO_UDP, UDP_GRO, option);
   const address = new Uint8Array(new ArrayBuffer(sockaddr_in.size));
   const view = new DataView(address.buffer);
   sockaddr_in.sin_family.set(view, 0, AF_INET);

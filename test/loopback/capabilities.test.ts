@@ -114,6 +114,20 @@ describe("capabilities", () => {
     expect(after).toEqual(before);
   });
 
+  inNamespace("counts no datagram as lost", () => {
+    const found = run(`
+      import { readFileSync } from "node:fs";
+      import { capabilities } from ${INDEX};
+      const { udpSegmentation } = capabilities();
+      const [names, values] = readFileSync("/proc/net/snmp", "utf8").split("\\n")
+        .filter((line) => line.startsWith("Udp:")).map((line) => line.split(" "));
+      const counters = Object.fromEntries(names.map((name, i) => [name, Number(values[i])]));
+      const { InErrors, RcvbufErrors, OutDatagrams } = counters;
+      console.log(JSON.stringify([udpSegmentation.supported, OutDatagrams > 0, InErrors, RcvbufErrors]));
+    `);
+    expect(found).toEqual([true, true, 0, 0]);
+  });
+
   inNamespace("finds the rights of root in a namespace", () => {
     const found = run(LIST) as Capabilities;
     const given = [
