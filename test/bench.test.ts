@@ -6,9 +6,13 @@
  */
 import { describe, expect, test } from "bun:test";
 import { join } from "node:path";
+import { CELLS } from "../bench/cells.ts";
+import type { ComparisonOutput } from "../bench/compare.ts";
 import { hasUnixDgram } from "../bench/peers/child.ts";
 import { cores } from "../bench/peers/echo.ts";
+import { isInstalled } from "../bench/peers/suite_programs.ts";
 import { canMakeVeth } from "../bench/peers/veth.ts";
+import type { ResultLine, SuiteLine } from "../bench/results.ts";
 import { requires, testIf } from "./support/require.ts";
 
 const root = join(import.meta.dir, "..");
@@ -80,6 +84,54 @@ function run(file: string, ...values: readonly string[]): string {
   return stdout.toString();
 }
 
+// What is known of every peer, whatever it is.
+const SPREADS = ["ns", "sendCpuNs", "receiveCpuNs", "datagramsPerSecond", "gbitPerSecond"] as const;
+
+/** The lines of the suite: an environment, and results that lack nothing. */
+function readSuite(output: string): ResultLine[] {
+  const all = output.trimEnd().split("\n");
+  const [environment, ...lines] = all.map((text): SuiteLine => JSON.parse(text));
+  expect(environment).toMatchObject({ kind: "environment", bun: Bun.version, cores });
+  return lines.map((line) => {
+    if (line.kind !== "result") throw new Error(`a second ${line.kind}`);
+    expect(line.datagrams).toBeGreaterThan(0);
+    // On loopback, and with room for all that are on their way.
+    expect(line.lost).toBe(0);
+    for (const key of SPREADS) expect(line[key]?.median, `${line.peer} ${key}`).toBeGreaterThan(0);
+    expect(line.sendCallsPerDatagram === null, line.peer).toBe(!isCounted(line.peer));
+    expect(line.ratioToC === null).toBe(line.peer === "c");
+    const { p50 = 0, p90 = 0, p99 = 0, max = 0 } = line.latencyUs ?? {};
+    expect([p50, p90, p99, max]).toEqual([p50, p90, p99, max].sort((a, b) => a - b));
+    expect(p50).toBeGreaterThan(0);
+    return line;
+  });
+}
+
+// What knows its own calls says so; of the others strace counts them.
+function isCounted(peer: string): boolean {
+  return ["bun-sockets", "c", "python"].includes(peer) || canTrace;
+}
+
+const canTrace = process.getuid?.() === 0 && Bun.which("strace") !== null;
+
+/** Runs a comparison in this repository. */
+function runComparison(file: string, ...values: readonly string[]): ComparisonOutput[] {
+  const command = [process.execPath, join(root, "bench", file), ...values];
+  // Whoever runs the tests need not be who owns the checkout.
+  const git = {
+    GIT_CONFIG_COUNT: "1",
+    GIT_CONFIG_KEY_0: "safe.directory",
+    GIT_CONFIG_VALUE_0: "*",
+  };
+  const options = { cwd: root, env: { ...process.env, ...git }, timeout: TIMEOUT_MS };
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, options);
+  expect(stderr.toString()).toBe("");
+  const lines = stdout.toString().trimEnd().split("\n");
+  const output = lines.map((text): ComparisonOutput => JSON.parse(text));
+  expect(output.at(-1)).toMatchObject({ kind: "conclusion", exitCode });
+  return output;
+}
+
 const UDP = { peers: ["bun-sockets", "c", "bun-udp", "node-dgram", "node"], sizes: [64, 1200] };
 // Node takes part where somebody has installed what it needs: see bench/README.md.
 const UNIX = {
@@ -123,6 +175,19 @@ const CAPTURE: Readonly<Record<string, readonly string[]>> = {
   pcapng: ["ring", "tcpdump"],
 };
 
+// Files that measure nothing. What they do has tests of its own.
+const NO_BENCHMARKS = [
+  "cells.ts",
+  "charts.ts",
+  "history.ts",
+  "record.ts",
+  "report.ts",
+  "results.ts",
+  "suite_result.ts",
+  "suite_table.ts",
+  "support.ts",
+];
+
 // Every benchmark has a row: what it needs, and what it is to print.
 const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: string) => void }> = {
   "async_latency.ts": {
@@ -150,6 +215,24 @@ const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: strin
       expect(found).toEqual(expected);
     },
   },
+  "compare.ts": {
+    needs: ["git", "tar"],
+    check: (file) => {
+      // HEAD may have another lock file, and then take an installation from the network.
+      const values = ["WORKTREE", "WORKTREE", "ffi_call", "--quick", "--rounds", "1", "--json"];
+      const lines = runComparison(file, ...values);
+      const ratios = lines.filter((line) => line.kind === "ratio");
+      const found = ratios.map((line) => `${line.case} ${line.peer}`);
+      const cases = { "__errno_location()": ["table", "direct"], "listen(-1)": ["sys", "direct"] };
+      const expected = Object.entries(cases).flatMap(([name, peers]) =>
+        peers.map((peer) => `${name} ${peer}`),
+      );
+      expect(found.sort()).toEqual(expected.sort());
+      for (const line of ratios) expect(line.ratio).toBeGreaterThan(0);
+      // One round says nothing for sure.
+      expect(lines.at(-1)).toMatchObject({ verdict: "too few rounds", exitCode: 3 });
+    },
+  },
   "echo_server.ts": {
     needs: ["gcc", "node"],
     check: (file) =>
@@ -164,6 +247,22 @@ const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: strin
   "import.ts": {
     needs: [],
     check: (file) => runJson(file, { peers: ["bun-sockets", "empty"] }),
+  },
+  "suite.ts": {
+    needs: ["gcc", "node", "python3"],
+    check: (file) => {
+      const base = "udp4/64/sendmmsg-recvmmsg";
+      const names = [base, "udp4/1200/gso-gro", "unix/64/sendmmsg-recvmmsg"];
+      const lines = readSuite(run(file, ...names, "--quick", "--json"));
+      const cells = CELLS.filter(({ name }) => names.includes(name));
+      const peers = cells.flatMap(({ name, peers }) =>
+        peers.filter(isInstalled).map((peer) => `${name} ${peer}`),
+      );
+      expect(lines.map((line) => `${line.cell} ${line.peer}`).sort()).toEqual(peers.sort());
+      const table = run(file, "udp4/64/gso-gro", "--only", "c", "--quick");
+      for (const text of ["receive paths", "udp4/64/gso-gro", "Gbit/s"])
+        expect(table).toContain(text);
+    },
   },
   "tcp_throughput.ts": {
     needs: ["gcc", "node"],
@@ -213,7 +312,8 @@ const BENCHMARKS: Record<string, { needs: readonly string[]; check: (file: strin
 describe("benchmarks", () => {
   test("have a row each", () => {
     const files = [...new Bun.Glob("*.ts").scanSync(join(root, "bench"))];
-    expect(files.filter((file) => file !== "support.ts").sort()).toEqual(Object.keys(BENCHMARKS));
+    const benchmarks = files.filter((file) => !NO_BENCHMARKS.includes(file)).sort();
+    expect(benchmarks).toEqual(Object.keys(BENCHMARKS));
   });
 
   for (const [file, { needs, check }] of Object.entries(BENCHMARKS)) {

@@ -67,6 +67,22 @@ export function makeLink(): Link {
   };
 }
 
+/** A host of its own: a network namespace with an address. */
+export interface Host {
+  readonly address: string;
+  /** What comes before a command that is to run there. */
+  readonly prefix: readonly string[];
+}
+
+/** Two hosts that reach each other through a veth pair, for programs. */
+export function vethHosts(): readonly [near: Host, far: Host] {
+  veth ??= makeVeth();
+  return [
+    { address: HOSTS[0], prefix: prefix(veth.near) },
+    { address: HOSTS[1], prefix: prefix(veth.far) },
+  ];
+}
+
 function makeVeth(): Veth {
   const near = makeNamespace();
   const far = makeNamespace();
