@@ -151,10 +151,13 @@ export class Tools {
   }
 }
 
-/** Deno as its npm package brings it, or as it is installed. */
+/**
+ * Deno as its npm package brings it, or as it is installed. The package is no development dependency:
+ * its file for each platform is a package of its own, and a lock file would want them all.
+ */
 export function findDeno(): string | null {
   const arch = process.arch === "arm64" ? "arm64" : "x64";
-  const path = file(`../../node_modules/@deno/linux-${arch}-glibc/deno`);
+  const path = file(`deno/node_modules/@deno/linux-${arch}-glibc/deno`);
   return existsSync(path) ? path : Bun.which("deno");
 }
 
