@@ -67,11 +67,19 @@ function makeFrames(): Buffer[] {
 async function capturing(command: string[], ready: string): Promise<Bun.Subprocess> {
   const child = Bun.spawn(command, { stdin: "ignore", stdout: "ignore", stderr: "pipe" });
   let said = "";
-  for await (const piece of child.stderr) {
-    said += Buffer.from(piece).toString();
-    if (said.includes(ready)) return child;
+  const reader = child.stderr.getReader();
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+    said += Buffer.from(piece.value).toString();
+    if (!said.includes(ready)) continue;
+    // It is read on: a SIGPIPE ends tcpdump as SIGINT does.
+    void drain(reader);
+    return child;
   }
   throw new Error(`${command.join(" ")}: ${said}`);
+}
+
+async function drain(reader: { read(): Promise<{ done: boolean }> }): Promise<void> {
+  while (!(await reader.read()).done);
 }
 
 describe("CaptureFile", () => {
