@@ -472,7 +472,7 @@ export class CaptureWriter implements Disposable {
         ["u16", 0],
         ["u32", snapBytes],
       ],
-      this.#interfaceOptions(options, asksName && interfaceIndex > 0),
+      this.#interfaceOptions(options, asksName ? interfaceIndex : 0),
     );
     this.#numbers.set(key, this.#interfaces.length);
     this.#describe(linkType, snapBytes);
@@ -504,15 +504,15 @@ export class CaptureWriter implements Disposable {
     });
   }
 
-  #interfaceOptions(options: CaptureInterfaceOptions, asksName: boolean): BlockOption[] {
-    const { interfaceIndex, name = asksName ? nameOf(interfaceIndex ?? 0) : undefined } = options;
-    const { speed } = options;
+  // Asks the system for the name of an interface that has an index, and no name.
+  #interfaceOptions(options: CaptureInterfaceOptions, index: number): BlockOption[] {
+    const { name = index > 0 ? nameOf(index) : undefined, filter, speed } = options;
     const { resolution } = this.#settings;
     const list = textOptions(options, INTERFACE_TEXTS);
     if (name !== undefined)
       list.push({ code: InterfaceOption.name, value: textBytes(name, "name") });
-    if (options.filter !== undefined) {
-      const text = textBytes(options.filter, "filter");
+    if (filter !== undefined) {
+      const text = textBytes(filter, "filter");
       // One byte in front says that it is text.
       const value = new Uint8Array(Buffer.concat([new Uint8Array(1), text]));
       requireInteger(value.length, 1, U16_MAX, "the length of a filter");
@@ -592,11 +592,20 @@ export class CaptureWriter implements Disposable {
 
   #writeFrame(block: FrameCursor): void {
     const { bytes, offset, length, originalLength, seconds, nanoseconds, vlan } = block;
+    const isFrame =
+      Number.isInteger(offset) &&
+      Number.isInteger(length) &&
+      Number.isInteger(originalLength) &&
+      Number.isInteger(seconds) &&
+      Number.isInteger(nanoseconds) &&
+      Number.isInteger(vlan);
+    if (!isFrame) refuseFrame({ offset, length, originalLength, seconds, nanoseconds, vlan });
     const number = this.#numberOf(block.interfaceIndex, true);
     const { snapBytes, tagOffset } = this.#interfaces[number] as Described;
     const output = this.#output;
     // Read last: from here on nobody else is asked who could take the memory away.
     const vlanProtocol = vlan < 0 ? 0 : block.vlanProtocol;
+    if (!Number.isInteger(vlanProtocol)) refuseFrame({ vlanProtocol });
     const isTagged = vlan >= 0 && length >= tagOffset;
     if (!(offset >= 0 && length >= 0 && offset + length <= byteLengthOf(bytes)))
       throw new RangeError(`Cannot write ${length} bytes at ${offset}: the memory ends before`);
@@ -692,6 +701,13 @@ export function settingsOf(
     interfaces,
     options: textOptions(options, SECTION_TEXTS),
   };
+}
+
+// Throws for the first that is no whole number.
+function refuseFrame(numbers: Readonly<Record<string, number>>): void {
+  const { MIN_SAFE_INTEGER, MAX_SAFE_INTEGER } = Number;
+  for (const [name, value] of Object.entries(numbers))
+    requireInteger(value, MIN_SAFE_INTEGER, MAX_SAFE_INTEGER, `the ${name} of a frame`);
 }
 
 function machineOrder(): "little" | "big" {

@@ -234,7 +234,8 @@ export class PacketView {
 
   /** A VLAN tag of several, from the outermost: 0. */
   vlanAt(index: number): VlanHeader | undefined {
-    return index < this.#vlanCount ? this.#vlans[index] : undefined;
+    const isThere = typeof index === "number" && index < this.#vlanCount;
+    return isThere ? this.#vlans[index] : undefined;
   }
 
   /** The ARP packet. */

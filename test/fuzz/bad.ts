@@ -13,10 +13,14 @@ import {
   SocketOption,
   UnixAddress,
 } from "bun-sockets";
+import { CaptureReader, CaptureWriter, Header, PacketRing, PacketView } from "bun-sockets/packet";
+import { HeaderOptions } from "../../lib/packet/headers/options.ts";
+import { RingSocket } from "../../lib/packet/internal/ring_socket.ts";
+import { PacketBlock } from "../../lib/packet/packet_block.ts";
 import type { Choices } from "./choices.ts";
 import type { Draft, Plan } from "./draft.ts";
 import { classes } from "./surface.ts";
-import { type AnySocket, classOf, isIterator, sendableFd } from "./world.ts";
+import { type AnySocket, classOf, isIterator, isOfLink, isOpen, sendableFd } from "./world.ts";
 
 /** What became of a plan. */
 export interface Spoiled {
@@ -198,7 +202,7 @@ const KEYS = [
   ...["localAddress", "localPortRange", "staggerMs", "attemptTimeoutMs", "unlinkOnClose", "order"],
 ];
 
-const CALLBACKS = ["configure", "drain", "error"];
+const CALLBACKS = ["configure", "drain", "error", "next"];
 
 function badBag(draft: Draft, good: Record<string, unknown>): Record<string, unknown> {
   const { choices } = draft;
@@ -241,9 +245,13 @@ export function spoil(draft: Draft, plan: Plan): Spoiled {
 /** An object of the class of `like` that is closed or freed, or in the middle of nothing. */
 function spent(draft: Draft, like: unknown): unknown {
   const { world, choices } = draft;
+  const ofPackets = spentOfPackets(draft, like);
+  if (ofPackets !== undefined) return ofPackets;
   if (like instanceof Socket) {
     const socket: AnySocket = world.socket(choices, classOf(like) ?? "Socket", () => true);
-    const gone = socket === like || choices.chance(50) ? socket : socket.duplicate();
+    // The kernel takes a while to end a packet socket, but not one of two descriptors.
+    const isItself = !isOfLink(socket) && (socket === like || choices.chance(50));
+    const gone = isItself || !isOpen(socket) ? socket : socket.duplicate();
     world.add(gone);
     if (choices.chance(20) && gone.descriptor >= 0) world.fds.add(gone.detach());
     else gone.close();
@@ -285,6 +293,38 @@ function spent(draft: Draft, like: unknown): unknown {
   return undefined;
 }
 
+/** What is closed, nowhere, or whose memory is gone. */
+function spentOfPackets(draft: Draft, like: unknown): unknown {
+  const { choices, world } = draft;
+  const { packets } = world;
+  if (like instanceof RingSocket) return packets.closedRing(choices).socket;
+  if (like instanceof PacketRing) return packets.closedRing(choices);
+  if (like instanceof PacketBlock) {
+    like.release();
+    return like;
+  }
+  if (like instanceof CaptureReader || like instanceof CaptureWriter) {
+    if (like instanceof CaptureWriter) world.closeWriter(like);
+    else like.close();
+    return like;
+  }
+  if (like instanceof Header || like instanceof PacketView) {
+    if (like instanceof Header && choices.chance(60)) like.leave();
+    else transfer(like.memory);
+    return like;
+  }
+  if (like instanceof HeaderOptions) {
+    while (like.next());
+    return like;
+  }
+  const steps = packets.steps.find(({ object }) => object === like);
+  if (steps) {
+    steps.end();
+    return like;
+  }
+  return undefined;
+}
+
 /** Ends an iterator or a handler, or what it has its batches from. */
 function endIt({ world, choices }: Draft, like: unknown): void {
   for (const { batches, socket } of world.iterators)
@@ -310,6 +350,7 @@ export function isHarmlessFd({ world }: Draft, fd: unknown): boolean {
   return (
     fd === sendableFd ||
     world.fds.has(fd) ||
+    world.packets.fds.includes(fd) ||
     world.sockets.some(({ descriptor }) => descriptor === fd)
   );
 }

@@ -16,6 +16,7 @@ import {
 } from "bun-sockets";
 import {
   AF_INET,
+  AF_PACKET,
   AF_UNIX,
   IPPROTO_IP,
   IPPROTO_IPV6,
@@ -58,6 +59,8 @@ import {
 export interface Plan {
   receiver: unknown;
   values: unknown[];
+  /** Looks at what the call has done, and throws a Failure when it was not to do that. */
+  check?: (what: string) => void;
 }
 
 /** What the arguments of one call are made with. */
@@ -255,6 +258,9 @@ export function newSocket(draft: Draft, isWanted: (kind: Kind) => boolean): AnyS
 
 // Addresses.
 
+/** What kindOf says of a packet socket. */
+export const PACKET = `${AF_PACKET}`;
+
 /** An address as an object, or as its text. */
 export function given({ choices }: Draft, address: Address | string): Address | string {
   if (choices.chance(50)) return `${address}`;
@@ -263,6 +269,7 @@ export function given({ choices }: Draft, address: Address | string): Address | 
 
 export function localFor(draft: Draft, { family }: Kind): Address | string {
   const { choices, world } = draft;
+  if (family === PACKET) return given(draft, choices.pick(["link:lo/0x0003", "link:0/0x0003"]));
   if (family === "unix") return given(draft, choices.chance(30) ? "unix:" : world.name(choices));
   if (family === "ipv6") return given(draft, choices.pick(["[::1]:0", "[::1]:0", "[::]:0"]));
   return given(draft, choices.pick(["127.0.0.1:0", "127.0.0.1:0", "127.0.0.9:0"]));
@@ -271,7 +278,7 @@ export function localFor(draft: Draft, { family }: Kind): Address | string {
 // Loopback and Unix addresses only: those of the sequence's own sockets, or where nobody is.
 export function destinationFor(draft: Draft, { family, type }: Kind): Address | string {
   const { choices, world } = draft;
-  if (choices.chance(10)) return given(draft, nobody(draft, family));
+  if (family === PACKET || choices.chance(10)) return given(draft, nobody(draft, family));
   const hears = (kind: Kind) =>
     kind.family === family &&
     kind.type === type &&
@@ -282,6 +289,7 @@ export function destinationFor(draft: Draft, { family, type }: Kind): Address | 
 }
 
 export function nobody({ choices, world }: Draft, family: string): string {
+  if (family === PACKET) return "link:lo/00:00:00:00:00:00/0x88b5";
   if (family === "unix") return world.name(choices);
   return family === "ipv6" ? "[::1]:1" : "127.0.0.1:1";
 }
@@ -303,6 +311,12 @@ export const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
     "[ff02::1]:1",
   ],
   UnixAddress: ["unix:", "unix:/run/x", "unix:@name", "unix:@", "unix:relative path"],
+  LinkAddress: [
+    "link:1",
+    "link:lo/02:00:00:00:00:01",
+    "link:7/02:00:00:00:00:01/0x0800",
+    "link:lo/0xffff",
+  ],
   RawAddress: ["sockaddr:1000000000000000", "sockaddr:ffff", "sockaddr:1100010203"],
 };
 export const ALL_ADDRESSES = Object.values(ADDRESSES).flat();

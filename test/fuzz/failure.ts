@@ -39,7 +39,8 @@ export function isOfAccessor(error: unknown): boolean {
   return isEngineTypeError(error) && OF_ACCESSORS.test((error as Error).message);
 }
 
-const OF_ACCESSORS = /'this\.#|^Receiver should be a typed array/;
+const OF_ACCESSORS =
+  /'this\.(#|view\.)|^Receiver should be a typed array|^Expected this to be instanceof/;
 
 /** Whether the engine itself made it. */
 export function isEngineTypeError(error: unknown): boolean {

@@ -10,9 +10,11 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { namespaceCommand } from "../support/namespace_command.ts";
+import { testIf } from "../support/require.ts";
 import type { Counts, Endings } from "./harness.ts";
 import {
   EACH_WAY_MIN,
+  EACH_WAY_OF_PACKETS_MIN,
   INHERITED_MIN,
   LISTENED_MIN,
   NEVER_OK,
@@ -20,11 +22,16 @@ import {
   REACHED_MIN,
   reasonOf,
 } from "./limits.ts";
+import type { ModuleName } from "./surface.ts";
 
 // What `EACH_WAY_MIN` takes, with so much room that no seed falls short of it.
-const CALLS_USUAL = 440_000;
+const CALLS_USUAL = 455_000;
 const CALLS = Number(process.env["FUZZ_CALLS"] ?? CALLS_USUAL);
-const CALLS_SLOW = 5_000;
+const CALLS_SLOW = 3_600;
+// Of "bun-sockets/packet": most of it computes only, in few ways.
+const PACKET_CALLS_USUAL = 120_000;
+const PACKET_CALLS = Math.ceil((CALLS * PACKET_CALLS_USUAL) / CALLS_USUAL);
+const PACKET_CALLS_SLOW = 300;
 /**
  * The same each time, so that a run fails for what has changed. FUZZ_SEED=random looks for what nobody
  * has found yet.
@@ -33,6 +40,7 @@ const SEED = "1";
 /** The share of what the limits ask for: in a run that is shorter, with as much room again for chance. */
 const SHARE = CALLS < CALLS_USUAL ? CALLS / CALLS_USUAL / 2 : 1;
 const EACH_WAY = Math.floor(EACH_WAY_MIN * SHARE);
+const EACH_WAY_OF_PACKETS = Math.floor(EACH_WAY_OF_PACKETS_MIN * SHARE);
 const LISTENED = Math.floor(LISTENED_MIN * SHARE);
 const TIMEOUT_MS = 10 * 60_000;
 const RES_OPTIONS = "timeout:1 attempts:1";
@@ -59,12 +67,16 @@ const { command, missing } = namespaceCommand();
 const where = missing ? ` (no network namespace of its own: ${missing})` : "";
 
 /** Runs the program and returns its report, or throws how it ended and how to see that again. */
-async function run(calls: number, env: Record<string, string>): Promise<Report> {
+async function run(
+  calls: number,
+  env: Record<string, string>,
+  module: ModuleName = "main",
+): Promise<Report> {
   const { FUZZ_SEED = SEED } = process.env;
   const seed = FUZZ_SEED === "random" ? `${Math.floor(Math.random() * 2 ** 31)}` : FUZZ_SEED;
-  const progress = join(folder, `${seed}-${calls}`);
+  const progress = join(folder, `${module}-${seed}-${calls}`);
   const program = join(import.meta.dir, "program.ts");
-  const values = ["--seed", seed, "--calls", `${calls}`];
+  const values = ["--entry", module, "--seed", seed, "--calls", `${calls}`];
   const child = Bun.spawn(
     [...command, process.execPath, program, ...values, "--progress", progress],
     {
@@ -83,7 +95,7 @@ async function run(calls: number, env: Record<string, string>): Promise<Report> 
   const last = readFileSync(progress, "utf8").trim();
   const sequence = /sequence (\d+)/.exec(last)?.[1] ?? "0";
   const variables = Object.entries(env).map(([key, value]) => `${key}=${value} `);
-  const again = `${variables.join("")}bun test/fuzz/program.ts --seed ${seed}`;
+  const again = `${variables.join("")}bun test/fuzz/program.ts --entry ${module} --seed ${seed}`;
   throw new Error(
     `${ending} at ${last}\n${errors}\nAgain: ${again} --sequence ${sequence}\n` +
       `or, with all that came before: ${again} --calls ${calls}`,
@@ -99,9 +111,10 @@ function tooFew(
   { entries, inherited }: Report,
   way: "ok" | "refused",
   impossible: typeof NEVER_OK,
+  least: number,
 ): Record<string, number> {
   const few = Object.entries(entries)
-    .filter(([key, counts]) => counts[way] < EACH_WAY && !reasonOf(key, impossible))
+    .filter(([key, counts]) => counts[way] < least && !reasonOf(key, impossible))
     .filter(([key]) => !inherited.includes(key))
     .map(([key, counts]) => [key, counts[way]]);
   return Object.fromEntries(few);
@@ -120,9 +133,10 @@ function tooMany(
   { entries, inherited }: Report,
   way: "ok" | "refused",
   impossible: typeof NEVER_OK,
+  least: number,
 ): string[] {
   return Object.entries(entries)
-    .filter(([key, counts]) => counts[way] >= EACH_WAY && reasonOf(key, impossible))
+    .filter(([key, counts]) => counts[way] >= least && reasonOf(key, impossible))
     .filter(([key]) => !inherited.includes(key))
     .map(([key]) => key);
 }
@@ -154,27 +168,52 @@ function summary(report: Report): string {
   );
 }
 
-// Both at the same time, on a core each: the first test waits for one of them, the second for the other.
-function startSlow(): Promise<Report> {
-  const report = run(CALLS_SLOW, { BUN_JSC_slowPathAllocsBetweenGCs: "20" });
-  // Until the second test looks at it.
-  report.catch(() => {});
-  return report;
+/** Every member has ended in each way that exists for it, and in no other. */
+function expectEachWay(report: Report, least: number): void {
+  expect(tooFew(report, "ok", NEVER_OK, least)).toEqual({});
+  expect(tooFew(report, "refused", NEVER_REFUSED, least)).toEqual({});
+  expect(tooMany(report, "ok", NEVER_OK, least)).toEqual([]);
+  expect(tooMany(report, "refused", NEVER_REFUSED, least)).toEqual([]);
+  expect(tooSeldom(report)).toEqual({});
 }
-let slow: Promise<Report> | undefined;
+
+const SLOWLY = { BUN_JSC_slowPathAllocsBetweenGCs: "20" };
+
+/** All runs: two at a time, on a core each. Each test waits for one. */
+interface Runs {
+  readonly main: Promise<Report>;
+  readonly mainSlow: Promise<Report>;
+  readonly packets: Promise<Report>;
+  readonly packetsSlow: Promise<Report>;
+}
+
+function start(): Runs {
+  const main = run(CALLS, {});
+  const mainSlow = run(CALLS_SLOW, SLOWLY);
+  const after = (report: Promise<Report>, next: () => Promise<Report>) =>
+    missing === undefined ? report.then(next, next) : report;
+  const packets = after(mainSlow, () => run(PACKET_CALLS, {}, "packet"));
+  const packetsSlow = after(main, () => run(PACKET_CALLS_SLOW, SLOWLY, "packet"));
+  const runs = { main, mainSlow, packets, packetsSlow };
+  // Until its test looks at it.
+  for (const report of Object.values(runs)) report.catch(() => {});
+  return runs;
+}
+
+let started: Runs | undefined;
+function runs(): Runs {
+  started ??= start();
+  return started;
+}
 
 test(
   `no call of the public surface crashes, leaks or touches what is not its own${where}`,
   async () => {
-    slow = startSlow();
-    const report = await run(CALLS, {});
+    const report = await runs().main;
     console.log(summary(report));
     expect(total(report, "calls")).toBeGreaterThanOrEqual(CALLS);
     expect(total(report, "reached") / total(report, "calls")).toBeGreaterThanOrEqual(REACHED_MIN);
-    expect(tooFew(report, "ok", NEVER_OK)).toEqual({});
-    expect(tooFew(report, "refused", NEVER_REFUSED)).toEqual({});
-    expect(tooMany(report, "ok", NEVER_OK)).toEqual([]);
-    expect(tooMany(report, "refused", NEVER_REFUSED)).toEqual([]);
+    expectEachWay(report, EACH_WAY);
     expect(report.descriptors.after).toEqual(report.descriptors.before);
     expect(report.nested).toBeGreaterThan(EACH_WAY);
     expect(report.faults).toBeGreaterThan(EACH_WAY);
@@ -183,7 +222,6 @@ test(
     expect(report.handled.batches).toBeGreaterThan(EACH_WAY);
     expect(report.handled.drains).toBeGreaterThan(LISTENED);
     expect(report.handled.errors).toBeGreaterThan(LISTENED);
-    expect(tooSeldom(report)).toEqual({});
   },
   TIMEOUT_MS,
 );
@@ -191,10 +229,38 @@ test(
 test(
   `nor when the engine collects at every turn${where}`,
   async () => {
-    const report = await (slow ?? startSlow());
+    const report = await runs().mainSlow;
     console.log(summary(report));
     expect(total(report, "calls")).toBeGreaterThanOrEqual(CALLS_SLOW);
     expect(total(report, "reached") / total(report, "calls")).toBeGreaterThanOrEqual(REACHED_MIN);
+    expect(report.descriptors.after).toEqual(report.descriptors.before);
+  },
+  TIMEOUT_MS,
+);
+
+// Packet sockets see what others send: only where there are no others.
+const apart = testIf(missing && `needs a network namespace of its own: ${missing}`);
+
+apart(
+  "nor does one of bun-sockets/packet, or write outside of a header",
+  async () => {
+    const report = await runs().packets;
+    console.log(summary(report));
+    expect(total(report, "calls")).toBeGreaterThanOrEqual(PACKET_CALLS);
+    expectEachWay(report, EACH_WAY_OF_PACKETS);
+    expect(report.descriptors.after).toEqual(report.descriptors.before);
+    expect(report.nested).toBeGreaterThan(EACH_WAY_OF_PACKETS);
+    expect(report.faults).toBeGreaterThan(EACH_WAY_OF_PACKETS);
+  },
+  TIMEOUT_MS,
+);
+
+apart(
+  "nor one of bun-sockets/packet when the engine collects at every turn",
+  async () => {
+    const report = await runs().packetsSlow;
+    console.log(summary(report));
+    expect(total(report, "calls")).toBeGreaterThanOrEqual(PACKET_CALLS_SLOW);
     expect(report.descriptors.after).toEqual(report.descriptors.before);
   },
   TIMEOUT_MS,

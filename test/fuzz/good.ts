@@ -67,8 +67,11 @@ import {
   view,
   waitOptions,
 } from "./draft.ts";
+import { HEADER_ROWS } from "./good_headers.ts";
 import { MESSAGE_ROWS, planRefusedMessage } from "./good_messages.ts";
 import { NAME_ROWS, planRefusedName } from "./good_names.ts";
+import { PACKET_ROWS, planRefusedPacket } from "./good_packets.ts";
+import { RAW_ROWS } from "./good_raw.ts";
 import { planRefusedStream, STREAM_ROWS } from "./good_streams.ts";
 import { handler } from "./handlers.ts";
 import type { Entry } from "./surface.ts";
@@ -107,6 +110,9 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
   ...STREAM_ROWS,
   ...NAME_ROWS,
   ...MESSAGE_ROWS,
+  ...RAW_ROWS,
+  ...PACKET_ROWS,
+  ...HEADER_ROWS,
   // Nobody makes a socket with new.
   ["new Socket", () => ({ receiver: undefined, values: [{ descriptor: 1 }] })],
   ["new UdpSocket", () => ({ receiver: undefined, values: [undefined] })],
@@ -664,11 +670,28 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     },
   ],
   [
+    "new LinkAddress",
+    (draft) => {
+      const made = draft.choices.pick(["link:1", "link:7/02:00:00:00:00:01/0x0800"]);
+      const { bytes } = parseAddress(made) as { bytes: Uint8Array };
+      const parts = {
+        interface: draft.choices.pick(["lo", "nosuchif0", 0, 7]),
+        protocol: draft.choices.pick([undefined, 0, 0xffff]),
+        hardwareAddress: draft.choices.pick([undefined, "02:00:00:00:00:01", new Uint8Array(32)]),
+        hardwareType: draft.choices.pick([undefined, 1]),
+        packetType: draft.choices.pick([undefined, "outgoing", 7, 255]),
+      };
+      return { receiver: undefined, values: [draft.choices.chance(30) ? bytes : parts] };
+    },
+  ],
+  [
     "new RawAddress",
     (draft) => ({
       receiver: undefined,
       values: [
-        bytesOfText(draft.choices.pick([...ALL_ADDRESSES].filter((text) => !text.includes("%")))),
+        bytesOfText(
+          draft.choices.pick([...ALL_ADDRESSES].filter((text) => !/[%]|^link:[a-z]/.test(text))),
+        ),
       ],
     }),
   ],
@@ -707,6 +730,11 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     "family path abstractName nameBytes isPath isAbstract isUnnamed bytes key hash",
     "equals toString toJSON",
   ),
+  ...addressRows(
+    "LinkAddress",
+    "family interface interfaceIndex protocol hardwareAddress hardwareBytes hardwareType packetType bytes key hash",
+    "resolveInterface equals toString toJSON",
+  ),
   ...addressRows("RawAddress", "family bytes key hash", "equals toString toJSON"),
 
   [
@@ -727,7 +755,9 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     "addressFromBytes",
     ({ choices }) => ({
       receiver: undefined,
-      values: [bytesOfText(choices.pick(ALL_ADDRESSES.filter((text) => !text.includes("%"))))],
+      values: [
+        bytesOfText(choices.pick(ALL_ADDRESSES.filter((text) => !/[%]|^link:[a-z]/.test(text)))),
+      ],
     }),
   ],
   [
@@ -820,7 +850,11 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
 /** Arguments that a call refuses for reasons of its own; undefined where there are none. */
 export function planRefused(draft: Draft): Plan | undefined {
   const { entry, choices } = draft;
-  const refused = planRefusedName(draft) ?? planRefusedStream(draft) ?? planRefusedMessage(draft);
+  const refused =
+    planRefusedName(draft) ??
+    planRefusedStream(draft) ??
+    planRefusedMessage(draft) ??
+    planRefusedPacket(draft);
   if (refused) return refused;
   if (entry.definedAs === "listenFds") {
     setListenFds(choices.pick(["x", "-1", "1.5", "9999", "1000000000"]));

@@ -116,7 +116,7 @@ const onReader =
 
 const READER_GETS =
   "kind level type dataOffset dataLength truncated data ttl trafficClass ecn segmentBytes dropped " +
-  "mark priority inQueueBytes interfaceIndex address localAddress seconds nanoseconds ns " +
+  "mark priority packetStatus originalLength vlan vlanProtocol checksum inQueueBytes interfaceIndex address localAddress seconds nanoseconds ns " +
   "hardwareSeconds hardwareNanoseconds processId userId groupId descriptorCount";
 
 function writer({ choices, world }: Draft): ControlWriter {
@@ -215,7 +215,8 @@ const BATCH_ROWS: readonly [string, Row][] = [
   ],
   ...(
     "segmentBytes destination interfaceIndex ttl trafficClass ecn timestampSeconds " +
-    "timestampNanoseconds timestampNs dropped mark control controlTruncated"
+    "timestampNanoseconds timestampNs dropped mark vlan vlanProtocol checksum packetStatus " +
+    "control controlTruncated"
   )
     .split(" ")
     .map((call): [string, Row] => [`${BATCH}${call}`, onSlot()]),
@@ -523,6 +524,7 @@ const FILTER_ROWS: readonly [string, Row][] = [
       values: [program(draft), draft.choices.pick([undefined, {}, { drains: false }])],
     }),
   ],
+  [`${SOCKET}attachedFilter`, (draft) => ({ receiver: socket(draft), values: [] })],
   [`${SOCKET}detachFilter`, (draft) => ({ receiver: socket(draft), values: [] })],
   [
     `${SOCKET}attachReusePortProgram`,

@@ -20,6 +20,7 @@ import {
   TimeoutError,
   type WaitOptions,
 } from "bun-sockets";
+import { CaptureFileError, FilterError } from "bun-sockets/packet";
 import type { RingerName } from "../../lib/internal/ringer.ts";
 import { CANARY, type Slot } from "./arena.ts";
 import { CLOSED_FD, isHarmlessFd, type Spoiled, spoil } from "./bad.ts";
@@ -32,12 +33,14 @@ import { arm, Trap } from "./hostile.ts";
 import { kernel } from "./kernel.ts";
 import { CONVERTS, NEVER_REFUSED, READS_AGAIN, reasonOf } from "./limits.ts";
 import { isStarted, startPoller, stopPoller, turn } from "./loop.ts";
-import { classes, type Entry, entries, isPromiseForm } from "./surface.ts";
+import { Packets } from "./packets.ts";
+import { classes, type Entry, entries, isPromiseForm, type ModuleName } from "./surface.ts";
 import { happen } from "./weather.ts";
 import {
   Aborted,
   type AnySocket,
   isIterator,
+  isOfLink,
   isOpen,
   markListening,
   type Waiting,
@@ -123,12 +126,7 @@ const RINGERS: readonly (RingerName | "")[] = ["", "io_uring", "thread", "timer"
 
 /** The calls of all sequences. */
 export class Harness {
-  readonly counts = new Map<string, Counts>(
-    entries.map(({ key }) => [
-      key,
-      { calls: 0, ok: 0, refused: 0, foreign: 0, passed: 0, waited: 0, reached: 0 },
-    ]),
-  );
+  readonly counts: Map<string, Counts>;
   /** Calls of hostile arguments from inside of others. */
   nested = 0;
   sprung = 0;
@@ -146,6 +144,7 @@ export class Harness {
   readonly ringers: Record<string, number> = {};
   readonly #progress: (text: string) => void;
   readonly #isSurvey: boolean;
+  readonly #hasPackets: boolean;
   /** Whose call each promise is. */
   readonly #waiting = new Map<Waiting, Made>();
   /** Calls that were not answered at once. */
@@ -156,10 +155,21 @@ export class Harness {
   #failure: Failure | undefined;
 
   /** A survey goes on after a failure. */
-  constructor(progress: (text: string) => void, isSurvey: boolean) {
+  constructor(progress: (text: string) => void, isSurvey: boolean, module: ModuleName) {
     this.#progress = progress;
     this.#isSurvey = isSurvey;
+    this.#hasPackets = module === "packet";
+    this.counts = new Map(
+      entries
+        .filter((entry) => entry.module === module)
+        .map(({ key }) => [
+          key,
+          { calls: 0, ok: 0, refused: 0, foreign: 0, passed: 0, waited: 0, reached: 0 },
+        ]),
+    );
     const stray = (what: string) => (error: unknown) => {
+      // What a forged argument has answered with, as if it were a cursor.
+      if (this.#hasPackets && isOfAccessor(error)) return;
       this.#failure ??= new Failure(`${what}: ${stackOf(error)}`);
     };
     process.on("unhandledRejection", stray("a promise was rejected that nobody has"));
@@ -175,6 +185,7 @@ export class Harness {
     try {
       if (this.#sequences++ % POLLER_SEQUENCES === 0) await this.#restartPoller(choices);
       process.env["BUN_SOCKETS_DEBUG"] = choices.chance(50) ? "1" : "0";
+      if (this.#hasPackets) Packets.prepare();
       const before = openDescriptors();
       const world = new World();
       try {
@@ -204,6 +215,8 @@ export class Harness {
   // fault.
   async #restartPoller(choices: Choices | undefined): Promise<void> {
     this.#progress("the poller's start");
+    // It knows them.
+    Packets.retire();
     stopPoller();
     const name = choices ? choices.pick(RINGERS) : this.#ringer;
     if (choices?.chance(50)) {
@@ -273,10 +286,9 @@ export class Harness {
       const takesNothing = !entry.onInstance && spoiled.plan.values.length === 0;
       this.#call(draft, spoiled, undefined, takesNothing ? 0 : -1);
     } else {
-      const { receiver, values } = planGood(draft);
-      const plan: Plan = { receiver, values };
+      const plan = planGood(draft);
       const trap: Trap = new Trap(draft, plan, () => this.#again(draft, plan, trap));
-      plan.values = arm(draft, values, trap);
+      plan.values = arm(draft, plan.values, trap);
       this.#call(draft, { plan, isForeign: false }, trap, failAfter(choices));
     }
     const isAnswered = () => {
@@ -429,7 +441,9 @@ export class Harness {
       throw new Failure(`${what} says that an open socket is closed`);
     this.#finish(draft, plan, result, outcome);
     this.#checkMemory(draft, plan, trap, outcome, result);
+    plan.check?.(what);
   }
+
   /** The same call from inside of itself. */
   #again(draft: Draft, plan: Plan, trap: Trap): void {
     // What two calls at a time receive with one message is lost, and may be a descriptor.
@@ -457,7 +471,11 @@ export class Harness {
     if (what.startsWith("SocketReader") || what.startsWith("lines."))
       if (isEngineTypeError(error) && `${error}`.includes("encoded data was not valid"))
         return "refused";
+    if (error instanceof FilterError || error instanceof CaptureFileError) return "refused";
     if (isForeign && isEngineTypeError(error)) return "foreign";
+    // Headers and blocks look at memory that is the caller's, to take away.
+    if (isEngineTypeError(error) && IS_GONE.test(`${error}`) && OF_FRAMES.test(what))
+      return "foreign";
     if (CONVERTS.test(what)) return "refused";
     if (isOfAccessor(error)) return "passed";
     this.#failure ??=
@@ -481,7 +499,7 @@ export class Harness {
     if (outcome === "ok" && result !== plan.receiver) {
       if (/\.(detach|take)$/.test(entry.definedAs) && typeof result === "number")
         world.fds.add(result);
-      else world.harvest(result);
+      else world.harvest(result, plan.receiver);
       if (entry.definedAs.endsWith(".listen") && plan.receiver instanceof Socket)
         markListening(plan.receiver);
       if (result instanceof Socket) world.fds.delete(result.descriptor);
@@ -529,6 +547,11 @@ export class Harness {
     if (result.includes(CANARY)) throw new Failure(`${what}: a canary was received`);
   }
 }
+
+/** What the engine says of memory that was transferred. */
+const IS_GONE = /Underlying ArrayBuffer has been detached/;
+const OF_FRAMES =
+  /^(new |[gs]et )?(\w*Header2?|PacketView|HeaderOptions|PacketBlock|frames|runFilter|CaptureWriter)\b/;
 
 function refusals(): string {
   return poller.refusals.map(({ name, reason }) => `${name}: ${reason}`).join("; ");
@@ -623,7 +646,7 @@ function mayFault({ definedAs }: Entry, { receiver }: Plan): boolean {
 }
 
 function isRaw(receiver: unknown): boolean {
-  return receiver instanceof Socket && receiver.type === "raw";
+  return receiver instanceof Socket && (receiver.type === "raw" || isOfLink(receiver));
 }
 
 /** The kind and the descriptor of the socket that a call is of. */
@@ -653,7 +676,9 @@ function keepHarmless(draft: Draft, plan: Plan): void {
     const [host, ...rest] = plan.values;
     plan.values = plan.values.length > 0 ? [harmlessHost(host), ...rest] : [];
   }
-  const takesFd = /\.(adopt|sendFile(Sync)?)$/.test(draft.entry.definedAs);
+  const takesFd = /\.(adopt|sendFile(Sync)?)$|^CaptureFile\.|^new CaptureReader$/.test(
+    draft.entry.definedAs,
+  );
   if (!takesFd) return;
   const [fd, ...rest] = plan.values;
   if (!isHarmlessFd(draft, fd)) plan.values = [CLOSED_FD, ...rest];
@@ -710,8 +735,10 @@ function describe(value: unknown): string {
   return ArrayBuffer.isView(value) ? "view" : "object";
 }
 
+// Without those that are kept for the next sequence.
 function openDescriptors(): string[] {
-  return readdirSync("/proc/self/fd");
+  const kept = Packets.kept();
+  return readdirSync("/proc/self/fd").filter((fd) => !kept.has(fd));
 }
 
 /** The open descriptors by what they are. */

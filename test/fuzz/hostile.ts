@@ -13,6 +13,7 @@ import {
   Socket,
   UnixAddress,
 } from "bun-sockets";
+import { Header, PacketView } from "bun-sockets/packet";
 import { isBag } from "./bad.ts";
 import type { Draft, Plan } from "./draft.ts";
 import { Failure } from "./failure.ts";
@@ -52,7 +53,8 @@ export class Trap {
     this.#again = () => {
       if (this.#agains++ < AGAIN_MAX) again();
     };
-    this.#mischief = draft.choices.pick(MISCHIEF);
+    const isOfPackets = draft.entry.module === "packet";
+    this.#mischief = draft.choices.pick(isOfPackets ? MISCHIEF_WITH_PACKETS : MISCHIEF);
   }
 
   /** From now on what reads the arguments is the harness. */
@@ -151,6 +153,31 @@ const MISCHIEF: readonly Mischief[] = [
   },
 ];
 
+/** To end a ring takes the kernel some 20 ms. */
+const RING_CHANCE = 10;
+
+const MISCHIEF_WITH_PACKETS: readonly Mischief[] = [
+  ...MISCHIEF,
+  ({ world, choices }) => {
+    if (choices.chance(RING_CHANCE)) world.packets.ring(choices).close();
+  },
+  ({ world, choices }) => {
+    if (choices.chance(RING_CHANCE)) transfer(world.packets.ring(choices).bytes);
+  },
+  ({ world, choices }) => world.packets.block(choices).release(),
+  ({ world, choices }) => world.packets.block(choices).next(),
+  ({ world, choices }) => world.packets.ring(choices).tryReceiveBlock(),
+  ({ world }) => {
+    for (const reader of world.packets.readers) reader.close();
+  },
+  ({ world }) => {
+    for (const writer of world.packets.writers) world.closeWriter(writer);
+  },
+  (_draft, { receiver }) => {
+    if (receiver instanceof Header) receiver.leave();
+  },
+];
+
 function closeIt(value: unknown): void {
   if (value instanceof Socket) value.close();
   else if (value instanceof DatagramBatch || value instanceof NativeBuffer) value.free();
@@ -160,6 +187,7 @@ function transferIn(value: unknown): void {
   if (value instanceof DatagramBatch) transfer(value.memory);
   else if (value instanceof NativeBuffer) transfer(value.bytes);
   else if (value instanceof Message) [...value.vectors, value.control].forEach(transfer);
+  else if (value instanceof Header || value instanceof PacketView) transfer(value.memory);
   else if (ArrayBuffer.isView(value)) transfer(value);
 }
 

@@ -7,6 +7,9 @@
 /** Calls of each member that must return, and calls that it must refuse. */
 export const EACH_WAY_MIN = 200;
 
+/** The same of "bun-sockets/packet", where hundreds of members read and write a field each. */
+export const EACH_WAY_OF_PACKETS_MIN = 25;
+
 /** Calls of a member that a class has from another one: there each way counts. */
 export const INHERITED_MIN = 5;
 
@@ -22,13 +25,13 @@ export interface Impossible {
   readonly reason: string;
 }
 
-const ADDRESS = "(Inet4|Inet6|Unix|Raw)Address";
+const ADDRESS = "(Inet4|Inet6|Unix|Link|Raw)Address";
 
 /** What never returns. */
 export const NEVER_OK: readonly Impossible[] = [
   {
-    members: /^new \w*(Socket|Listener)$/,
-    reason: "create, open, bind, listen, pair and adopt make sockets; nobody else does",
+    members: /^new \w*(Socket|Listener|Ring)$/,
+    reason: "create, open, bind, listen, pair and adopt make sockets and rings; nobody else does",
   },
   { members: /^new ReceivedDescriptor$/, reason: "a receive makes them" },
 ];
@@ -51,8 +54,9 @@ export const NEVER_REFUSED: readonly Impossible[] = [
     reason: "the same, in another form",
   },
   {
-    members: new RegExp(`^${ADDRESS}\\.prototype\\.(equals|resolveScope)$`),
-    reason: "anything can be compared, and the addresses here have scopes that exist",
+    members: new RegExp(`^${ADDRESS}\\.prototype\\.(equals|resolveScope|resolveInterface)$`),
+    reason:
+      "anything can be compared, and the addresses here have scopes and interfaces that exist",
   },
   {
     members: /^get (DatagramBatch|Message|NativeBuffer)\.prototype\./,
@@ -93,6 +97,10 @@ export const NEVER_REFUSED: readonly Impossible[] = [
   {
     members: /^\w*(Socket|UnixListener)\.prototype(\.close|\.ref|\.unref|\.toString|\[)/,
     reason: "does nothing the second time, or says that it is closed",
+  },
+  {
+    members: /^get PingSocket\.prototype\./,
+    reason: "what it is and has counted is known also when it is closed",
   },
   {
     members: /^StreamSocket\.prototype\.(reset|takeUndelivered)$/,
@@ -143,6 +151,48 @@ export const NEVER_REFUSED: readonly Impossible[] = [
     members: /BatchSubscription\.prototype/,
     reason: "does nothing the second time, or says what it is",
   },
+  {
+    members: /^get (\w*Header2?|HeaderOptions|PacketView)\.prototype\./,
+    reason: "what is not there is 0, false or undefined",
+  },
+  {
+    members:
+      /^(\w*Header2?\.prototype(\.(at|leave|next|sackStart|sackEnd)$|\[)|HeaderOptions\.prototype\.(next|uint)|PacketView\.prototype\.vlanAt$)/,
+    reason: "a header that does not fit is nowhere, and what is not there is 0 or undefined",
+  },
+  {
+    members: /^(Ipv4Header\.prototype\.computeChecksum|IcmpHeader\.prototype\.computeChecksum)$/,
+    reason: "takes nothing, and gives a number also where the header is nowhere",
+  },
+  {
+    members:
+      /^(get )?(PacketBlock|PacketBlocks)\.prototype(?!\.next$)|^PacketBlock\.prototype\.next$/,
+    reason: "a block whose loan is over has no frames",
+  },
+  { members: /^frames\.|^captured\.return/, reason: "ends with the loan, or ends it" },
+  {
+    members:
+      /^get PacketRing\.prototype\.(socket|blockBytes|blockCount|closed)$|^PacketRing\.prototype(\.(close|toString)$|\[)/,
+    reason: "known also when it is closed, or does nothing the second time",
+  },
+  {
+    members:
+      /^get Capture(Reader|Writer)\.prototype\.|^CaptureReader\.prototype(\.(packet|close)$|\[)/,
+    reason: "what is known of a file stays when it is closed; what reads it does so step by step",
+  },
+  {
+    members: /^CaptureWriter\.prototype(\.close$|\[)/,
+    reason: "does nothing the second time; few devices are full",
+  },
+  {
+    members:
+      /^((get )?CapturedPacket\.prototype\.|new CapturedPacket$|new CaptureFile$|linkType(Name|OfHardware)$)/,
+    reason: "what it says is known; what is not known is undefined",
+  },
+  {
+    members: /^new (Filter|CaptureFile)Error$/,
+    reason: "an error is made of what it is given",
+  },
   { members: /^get poller\./, reason: "what it is and has done is known" },
   { members: /^capabilities$/, reason: "found once, and then remembered" },
 ];
@@ -167,6 +217,7 @@ const SELDOM: readonly string[] = [
   "DatagramBatch.prototype.(set|reply|control|segmentBytes|destination)",
   "UdpSocket.prototype.(trySendSegments|unblockSource|sourceFilter|setSourceFilter|leave)",
   "\\w+.prototype.(receiveDescriptors|sendDescriptors|attachReusePort)",
+  "(get )?RawSocket.(prototype.)?(bind|checksumOffset|remoteAddress|payloadOffset|trySendTo)",
 ];
 
 /** What ends seldom in one of its ways, and is called more often. */
@@ -181,11 +232,13 @@ export function reasonOf(key: string, impossible: readonly Impossible[]): string
  * Where the engine's own errors may come out of a call: what the package does with the argument is
  * to convert it to text, and the conversion is the argument's.
  */
-export const CONVERTS: RegExp = /^new (System|Timeout|Closed|Connect|Resolution)Error$/;
+export const CONVERTS: RegExp =
+  /^new (System|Timeout|Closed|Connect|Resolution|Filter|CaptureFile)Error$/;
 
 /**
  * Where an option may be read more than once, because each reading is checked where it is used: the
- * parts of an address, and what an error is made of.
+ * parts of an address, what an error is made of, what a file that is gone on with must be like; and a
+ * cursor over frames, and what a program loads, are no options.
  */
 export const READS_AGAIN: RegExp =
-  /^(addressFrom|new (System|Timeout|Closed|Connect|Resolution)Error)$/;
+  /^(addressFrom|new (System|Timeout|Closed|Connect|Resolution)Error|CaptureFile\.append|CaptureWriter\.prototype\.write(Block|Frame)|runFilter)$/;

@@ -5,6 +5,7 @@
  *     bun test/fuzz/program.ts --seed 1 --calls 100000             ends at the first failure
  *     bun test/fuzz/program.ts --seed 1 --sequence 17              runs one sequence of it again
  *     bun test/fuzz/program.ts --seed 1 --calls 100000 --survey    goes on, and lists all failures
+ *     bun test/fuzz/program.ts --entry packet                      calls "bun-sockets/packet"
  *
  * One sequence alone is made as short as possible before it is shown. Run the program in a network
  * namespace of its own (`unshare -rn`, loopback up): then nothing that it sends can leave, whatever
@@ -23,19 +24,23 @@ import { descriptorKinds, Harness, type Step } from "./harness.ts";
 import { faultCount, install } from "./kernel.ts";
 import { NEVER_REFUSED, RARELY, reasonOf } from "./limits.ts";
 import { stopPoller } from "./loop.ts";
-import { type Entry, entries, isInherited } from "./surface.ts";
+import { enterFolder, Packets } from "./packets.ts";
+import { type Entry, entries, isInherited, type ModuleName } from "./surface.ts";
 
 const { values } = parseArgs({
   options: {
     seed: { type: "string", default: `${Date.now() % 2 ** 31}` },
     calls: { type: "string", default: "100000" },
     sequence: { type: "string" },
+    entry: { type: "string", default: "main" },
     progress: { type: "string" },
     survey: { type: "boolean", default: false },
   },
 });
 const seed = Number(values.seed);
-const SEQUENCE_MAX = 80;
+const module: ModuleName = values.entry === "packet" ? "packet" : "main";
+// What packets take is kept for the next sequence, and most of it computes only.
+const SEQUENCE_MAX = module === "packet" ? 200 : 80;
 // The others are derived of these, at much less cost.
 const DRAWN = 4;
 // Where the engine collects at every turn, everything takes many times as long.
@@ -56,11 +61,13 @@ if (missing.length > 0) throw new Error(`No good arguments for ${missing.join(",
 const spare = withoutMember(entries);
 if (spare.length > 0) throw new Error(`Good arguments for what is not there: ${spare.join(", ")}`);
 
+if (module === "packet") enterFolder();
 install();
-const harness = new Harness(progress, values.survey);
+const harness = new Harness(progress, values.survey, module);
 // What can end in more ways, and has more state, is called more often; what a class has from another
 // one, and does as that one does, more seldom.
 const weighted = entries.flatMap((entry, index) => {
+  if (entry.module !== module) return [];
   return Array.from({ length: weightOf(entry) }, () => index);
 });
 function weightOf(entry: Entry): number {
@@ -99,10 +106,11 @@ if (result.failed) {
   if (errorInstance instanceof Failure) console.error(errorInstance.message);
   else console.error(errorInstance);
   console.error(
-    `seed ${seed}, sequence ${first}: bun test/fuzz/program.ts --seed ${seed} --sequence ${first}`,
+    `seed ${seed}, sequence ${first}: bun test/fuzz/program.ts --entry ${module} --seed ${seed} --sequence ${first}`,
   );
   process.exit(1);
 }
+Packets.retire();
 stopPoller();
 const { counts, nested, sprung, found, endings, ringers } = harness;
 for (const [text, { times, first }] of found) console.error(`${times} × ${text}\n    ${first}`);
@@ -119,6 +127,8 @@ console.log(
     descriptors: { before, after: descriptorKinds() },
     residentBytes: process.memoryUsage.rss(),
     entries: Object.fromEntries(counts),
-    inherited: entries.filter(isInherited).map(({ key }) => key),
+    inherited: entries
+      .filter((entry) => entry.module === module && isInherited(entry))
+      .map(({ key }) => key),
   }),
 );

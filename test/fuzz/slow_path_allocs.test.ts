@@ -23,10 +23,13 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   "signals.test.ts": "its deadlines are a few milliseconds, which a collection takes",
   "forced_failures.test.ts": "its calls fail before the kernel is told of memory",
   "helper_thread.test.ts": "its work is in children, with times of their own",
+  "option.test.ts": "its values pass through memory that each other test of sockets uses, too",
+  "peek.test.ts": "a thousand orders of the same calls, on memory that is held as elsewhere",
   "poller.test.ts":
     "it closes descriptors behind the back of an engine that opens others meanwhile",
   "process_life.test.ts": "its work is in children, whose ends it times",
   "stream_bad_input.test.ts": "its calls are refused before the kernel is told of memory",
+  "suite.test.ts": "its work is in children, which measure",
   "turn_budget.test.ts": "it measures how late a timer is, in children",
   "wake_ups.test.ts": "its work is in children, hundreds of thousands of times",
   "workers.test.ts": "its work is in children, with a thousand Workers",

@@ -13,11 +13,14 @@ import {
   type BatchSubscription,
   DatagramBatch,
   IpOption,
+  LinkAddress,
   Listener,
   Message,
   type MessageOptions,
   NativeBuffer,
+  PingSocket,
   parseAddress,
+  RawSocket,
   ReceivedDescriptor,
   type ReceivedDescriptors,
   Socket,
@@ -32,10 +35,12 @@ import {
   UnixSeqpacketSocket,
   UnixSocket,
 } from "bun-sockets";
+import { type CaptureWriter, PacketSocket } from "bun-sockets/packet";
 import { cmsghdr } from "bun-sockets/structs";
 import {
   AF_INET,
   AF_INET6,
+  AF_PACKET,
   AF_UNIX,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
@@ -51,10 +56,12 @@ import {
   SOL_SOCKET,
 } from "bun-sockets/sys";
 import { addressBytes } from "../../lib/address.ts";
+import { RingSocket } from "../../lib/packet/internal/ring_socket.ts";
 import { Arena, CANARY, type Slot } from "./arena.ts";
 import type { Choices } from "./choices.ts";
 import { Failure } from "./failure.ts";
 import { guardCount, real, releaseGuards } from "./kernel.ts";
+import { Packets } from "./packets.ts";
 
 /** A socket of any class. */
 export type AnySocket = Socket;
@@ -95,6 +102,7 @@ process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
 /** What a sequence may have open at a time, so that a run stays small. */
 const SOCKETS_MAX = 24;
+const PINGERS_MAX = 3;
 const BATCHES_MAX = 5;
 const MESSAGES_MAX = 10;
 const OWNED_MAX = 12;
@@ -141,7 +149,9 @@ export interface Subscribed {
 /** Everything that one sequence has. */
 export class World {
   readonly arena = new Arena();
+  readonly packets = new Packets();
   readonly sockets: AnySocket[] = [];
+  readonly pingers: PingSocket[] = [];
   readonly peers = new Map<AnySocket, AnySocket>();
   readonly batches: BatchRecord[] = [];
   readonly buffers: NativeBuffer[] = [];
@@ -312,6 +322,8 @@ export class World {
 
   /** Remembers a socket, to use and to close it. */
   add<Any extends AnySocket>(socket: Any): Any {
+    // That of a ring is the ring's.
+    if (socket instanceof RingSocket) return socket;
     if (!this.sockets.includes(socket)) this.sockets.push(socket);
     return socket;
   }
@@ -323,8 +335,28 @@ export class World {
     return this.add(left);
   }
 
+  /** A raw socket that has a filter of ICMP types. */
+  icmpSocket(choices: Choices): AnySocket {
+    return this.add(
+      choices.chance(50)
+        ? RawSocket.open("ipv4", { protocol: "icmp" })
+        : RawSocket.open("ipv6", { protocol: "icmpv6" }),
+    );
+  }
+
+  /** A PingSocket, mostly open. */
+  pinger(choices: Choices): PingSocket {
+    const has = this.pingers.filter(({ closed }) => !closed);
+    if (has.length > PINGERS_MAX || (has.length > 0 && choices.chance(80)))
+      return choices.pick(has);
+    const made = PingSocket.open(choices.pick(IP), { kind: choices.pick(["raw", undefined]) });
+    this.pingers.push(made);
+    return made;
+  }
+
   /** An open socket of a class that is of this kind, or any of that class where none can be. */
   socket(choices: Choices, className: string, isWanted: (kind: Kind) => boolean): AnySocket {
+    if (className === "RingSocket") return this.packets.openRing(choices).socket;
     const has = this.sockets.filter(
       (socket) => classOf(socket) === className && isOpen(socket) && isWanted(kindOf(socket)),
     );
@@ -333,6 +365,8 @@ export class World {
     // Nobody has a Listener that is neither of the two.
     if (className === "Listener")
       return this.socket(choices, choices.pick(["TcpListener", "UnixListener"]), isWanted);
+    const kept = className === "PacketSocket" && this.packets.takeSocket();
+    if (kept) return this.add(kept);
     const ofClass = RECIPES.filter((recipe) => recipe.className === className);
     const wanted = ofClass.filter((recipe) => isWanted(recipe));
     return this.add(choices.pick(wanted.length > 0 ? wanted : ofClass).make(this));
@@ -440,6 +474,10 @@ export class World {
 
   /** Lets something arrive at a socket, where that is possible. */
   feed(choices: Choices, socket: AnySocket, textPercent = 50): void {
+    if (isOfLink(socket)) {
+      this.packets.feed();
+      return;
+    }
     const { family, type, state } = kindOf(socket);
     const isText = type === "stream" && choices.chance(textPercent);
     const bytes = isText
@@ -467,10 +505,12 @@ export class World {
   }
 
   /** Keeps what a call has given, so that it is used, and closed in the end. */
-  harvest(result: unknown): void {
+  harvest(result: unknown, owner?: unknown): void {
+    if (this.packets.harvest(result, owner)) return;
     if (result instanceof Socket) {
       if (classOf(result) !== undefined) this.add(result);
-    } else if (result instanceof DatagramBatch) {
+    } else if (result instanceof PingSocket) this.pingers.push(result);
+    else if (result instanceof DatagramBatch) {
       if (Object.getPrototypeOf(result) === DatagramBatch.prototype) this.addBatch(result);
     } else if (result instanceof NativeBuffer) this.buffers.push(result);
     else if (result instanceof Message) this.messages.push(result);
@@ -513,7 +553,7 @@ export class World {
   drain(): void {
     for (const socket of this.sockets) {
       // What a raw socket receives begins with the kernel's own bytes.
-      if (!isOpen(socket) || socket.type === "raw") continue;
+      if (!isOpen(socket) || socket.type === "raw" || isOfLink(socket)) continue;
       for (let i = 0; i < 100; i++) {
         const length = real.recv(socket.descriptor, drained, drained.length, MSG_DONTWAIT);
         if (length <= 0) break;
@@ -523,9 +563,23 @@ export class World {
     }
   }
 
+  /** Closes a capture file, whatever the kernel thinks of that. */
+  closeWriter(writer: CaptureWriter): void {
+    quietly(() => writer.close());
+  }
+
   /** Closes all sockets: then nothing has anything to wait for. */
   closeSockets(): void {
-    for (const socket of this.sockets) Reflect.apply(Socket.prototype.close, socket, []);
+    const waited = new Set([...this.waiting].map(({ receiver }) => receiver));
+    const owners = [...this.subscriptions, ...this.iterators].map(({ socket }) => socket);
+    for (const owner of [...owners, ...this.owned.map(({ owner }) => owner)]) waited.add(owner);
+    this.packets.release((object) => waited.has(object));
+    for (const socket of this.sockets.splice(0)) {
+      const isFree = isOpen(socket) && !waited.has(socket);
+      if (isFree && this.packets.keepSocket(socket)) continue;
+      Reflect.apply(Socket.prototype.close, socket, []);
+    }
+    for (const pinger of this.pingers) Reflect.apply(PingSocket.prototype.close, pinger, []);
   }
 
   close(): void {
@@ -538,6 +592,7 @@ export class World {
     for (const one of this.received) Reflect.apply(ReceivedDescriptor.prototype.close, one, []);
     const gone = [...this.fds].filter((fd) => real.close(fd) !== 0);
     for (const file of readdirSync(folder)) rmSync(join(folder, file));
+    this.packets.close();
     releaseGuards(this.#guards);
     if (gone.length > 0) throw new Failure(`descriptors were closed by others: ${gone.join(", ")}`);
   }
@@ -603,7 +658,13 @@ export function kindOf(socket: AnySocket): Kind {
 function isNamed(socket: AnySocket): boolean {
   const local: Address = socket.localAddress;
   if (local instanceof UnixAddress) return !local.isUnnamed;
+  if (local instanceof LinkAddress) return local.protocol !== 0;
   return "port" in local && local.port !== 0;
+}
+
+/** Whether it is a packet socket: what it receives has bytes that the kernel has made. */
+export function isOfLink(socket: AnySocket): boolean {
+  return socket.family === AF_PACKET;
 }
 
 export function isOpen(socket: AnySocket): boolean {
@@ -627,8 +688,8 @@ export function rightsMessage(): Uint8Array {
 }
 
 /** Opens a socket that nobody owns. */
-export function openForeign(domain: number, type: number): number {
-  return real.socket(domain, type | FLAGS, 0);
+export function openForeign(domain: number, type: number, protocol = 0): number {
+  return real.socket(domain, type | FLAGS, protocol);
 }
 
 /** What a text says, for the kernel. */
@@ -652,6 +713,9 @@ const CLASS_NAMES: ReadonlyMap<object, string> = new Map<object, string>(
     Socket,
     UdpSocket,
     UnixDatagramSocket,
+    RawSocket,
+    PacketSocket,
+    RingSocket,
     StreamSocket,
     TcpSocket,
     TcpListener,
@@ -660,6 +724,9 @@ const CLASS_NAMES: ReadonlyMap<object, string> = new Map<object, string>(
     UnixSeqpacketSocket,
   }).map(([name, type]) => [type.prototype, name]),
 );
+
+/** https://www.rfc-editor.org/rfc/rfc3692: for experiments. */
+const RAW_PROTOCOL = 253;
 
 let paths = 0;
 const ownPath = () => `unix:${join(folder, `listener-${paths++}`)}`;
@@ -684,6 +751,32 @@ const KNOWN: readonly Recipe[] = [
       { ...stream, state: "connected", make: (world) => tcpPair(world, family) },
     ];
   }),
+  ...IP.flatMap((family): Recipe[] => {
+    const raw = { className: "RawSocket", family, type: "raw" } as const;
+    const host = family === "ipv4" ? "127.0.0.1" : "::1";
+    const open = () => RawSocket.bind(host, { protocol: RAW_PROTOCOL });
+    return [
+      { ...raw, state: "new", make: open },
+      {
+        ...raw,
+        state: "connected",
+        make: () => {
+          const socket = open();
+          socket.connectSync(host);
+          return socket;
+        },
+      },
+    ];
+  }),
+  ...(["raw", "cooked"] as const).map(
+    (mode): Recipe => ({
+      className: "PacketSocket",
+      family: `${AF_PACKET}`,
+      type: mode === "raw" ? "raw" : "datagram",
+      state: "open",
+      make: () => PacketSocket.open("lo", { mode }),
+    }),
+  ),
   ...UNIX_RECORDS.flatMap((type): Recipe[] => {
     const kind = { className: "Socket", family: "unix", type } as const;
     return [

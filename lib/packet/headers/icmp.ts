@@ -10,7 +10,7 @@ import type { ChecksumStatus } from "../checksum.ts";
 import { fold, update16 } from "../internal/sum.ts";
 import { fits, Header, requirePlace, toWord, write8, write16, write32 } from "./header.ts";
 import type { IpHeader } from "./ip.ts";
-import { sumWithout } from "./ip.ts";
+import { requireIp, sumWithout } from "./ip.ts";
 
 const TYPE = icmphdr.type.offset;
 const CODE = icmphdr.code.offset;
@@ -188,7 +188,8 @@ export class IcmpHeader extends Header {
    * @param ip the header of the packet that it is in, which tells a fragment and a cut packet
    */
   checksumStatus(ip: IpHeader): ChecksumStatus {
-    if (!this.isPresent || ip.isFragment || ip.isTruncated) return "unknown";
+    const { isFragment, isTruncated } = requireIp(ip);
+    if (!this.isPresent || isFragment || isTruncated) return "unknown";
     return this.checksumIsValid ? "valid" : "wrong";
   }
 

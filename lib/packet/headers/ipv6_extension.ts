@@ -10,7 +10,7 @@ import { ip_auth_hdr } from "../../../structs/ip_auth_hdr.ts";
 import { ip6_frag } from "../../../structs/ip6_frag.ts";
 import { ipv6_opt_hdr } from "../../../structs/ipv6_opt_hdr.ts";
 import { ipv6_rt_hdr } from "../../../structs/ipv6_rt_hdr.ts";
-import { requireInteger } from "../../internal/arguments.ts";
+import { describe, requireInteger } from "../../internal/arguments.ts";
 import { fits, Header, write8, write32, writeBits16, writeFlag16 } from "./header.ts";
 import type { Ipv6Header } from "./ipv6.ts";
 import { HeaderOptions } from "./options.ts";
@@ -101,6 +101,8 @@ export class Ipv6ExtensionHeader extends Header {
 
   /** Moves to the first extension header of a packet in the same memory; false: it has none. */
   first(ip: Ipv6Header): boolean {
+    if (!(ip instanceof Object))
+      throw new TypeError(`Cannot use ${describe(ip)} as a header: expected an Ipv6Header`);
     return this.at(ip.payloadOffset, ip.payloadEnd, ip.isPresent ? ip.nextHeader : -1);
   }
 
