@@ -113,8 +113,17 @@ function versionOf(path: string | null, pattern: RegExp): string | null {
 }
 
 function commitNow(): string | null {
+  return git("rev-parse", "HEAD");
+}
+
+// Without a commit to compare with nobody knows.
+function isDirtyNow(): boolean {
+  return git("status", "--porcelain") !== "";
+}
+
+function git(...values: string[]): string | null {
   if (Bun.which("git") === null) return null;
-  const { success, stdout } = Bun.spawnSync(["git", "rev-parse", "HEAD"], { cwd: import.meta.dir });
+  const { success, stdout } = Bun.spawnSync(["git", ...values], { cwd: import.meta.dir });
   return success ? stdout.toString().trim() : null;
 }
 
@@ -157,6 +166,7 @@ function environmentNow(): EnvironmentLine {
     kind: "environment",
     at: new Date().toISOString(),
     commit: commitNow(),
+    isDirty: isDirtyNow(),
     bun: Bun.version,
     node: versionOf(Bun.which("node"), version),
     deno: versionOf(findDeno(), version),
