@@ -45,6 +45,9 @@ const LEFT_OUT_NAMES: Readonly<Record<string, string>> = {
   "of 5000 senders": "more senders than a socket remembers, which take minutes like this",
   "does not spin": "counts wake-ups, which a collection puts off and adds",
   "wakes it again and again": "counts wake-ups, which a collection puts off and adds",
+  "nothing is allocated for":
+    "measures children that run with settings of the collector of their own",
+  "take no notice of signals": "counts interruptions, and a collection takes longer than its storm",
   "no mapping and no thread": "counts threads, and the engine starts some for its collections",
   "over TCP settles all": "fills a TCP connection, whose buffers grow meanwhile",
   "over TCP: in order": "fills a TCP connection, whose buffers grow meanwhile",

@@ -308,7 +308,9 @@ describe.each(["listenAll", "listenAllSync"] as const)("%s()", (form) => {
         ++binds === 2 || binds === 4 ? failWith(EADDRINUSE) : bind(...values),
       );
       using _ = closing(await all("localhost"));
-      expect(fault.calls).toBe(6);
+      // Three rounds, or more where somebody else has such a port.
+      expect(fault.calls % 2).toBe(0);
+      expect(fault.calls).toBeGreaterThanOrEqual(6);
     }
     expect(openDescriptors()).toBe(before);
   });
