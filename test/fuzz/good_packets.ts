@@ -493,7 +493,7 @@ export const PACKET_ROWS: readonly [string, Row][] = [
     "new CaptureFileError",
     ({ choices }) => ({
       receiver: undefined,
-      values: [choices.below(100), "it is cut off", choices.pick([undefined, "/tmp/x"])],
+      values: [choices.below(100), "it is cut off", choices.pick([undefined, "x.pcap"])],
     }),
   ],
   [
