@@ -157,7 +157,7 @@ function readThreshold(text: string): number {
   throw new InvalidArgumentError('Expected percent of 0 to less than 100: "5%", "2.5%".');
 }
 
-async function main(base: string, head: string, chosen: Bench[] | undefined, options: Options) {
+async function main(base: string, head: string, chosen: Bench[], options: Options) {
   const folder = mkdtempSync(join(tmpdir(), "bun-sockets-compare-"));
   const own = join(folder, "tmp");
   mkdirSync(own);
@@ -172,7 +172,8 @@ async function main(base: string, head: string, chosen: Bench[] | undefined, opt
       { side: "head" as const, revision: head, commit: await find(programs, root, "HEAD", head) },
     ];
     const checkouts = await checkOut(programs, root, folder, sides);
-    const benches = chosen ?? DEFAULT_BENCHES.map((name) => ({ name, values: [] }));
+    const benches =
+      chosen.length > 0 ? chosen : DEFAULT_BENCHES.map((name) => ({ name, values: [] }));
     const lines = await compare(programs, checkouts, benches, options);
     if (options.json) for (const line of lines) console.log(JSON.stringify(line));
     else printTable(lines);
@@ -382,7 +383,19 @@ function printTable(lines: readonly ComparisonOutput[]): void {
     const shown = changed.slice(0, SHOWN_FILES).join(", ");
     console.log(`These differ too, and a ratio may be theirs: ${shown}${more}.`);
   }
+  const differing = lines.filter((line) => line.kind === "ratio").filter(isDifferentControl);
+  if (differing.length > 0) {
+    const names = [
+      ...new Set(differing.map(({ bench, case: name, peer }) => `${bench}, ${name}, ${peer}`)),
+    ];
+    console.log(`Controls differ too, so a ratio may be the machine's: ${names.join("; ")}.`);
+  }
   console.log(sentence(last, first.threshold));
+}
+
+// No commit can have made it so.
+function isDifferentControl({ isControl, verdict }: RatioLine): boolean {
+  return isControl && (verdict === "slower" || verdict === "faster");
 }
 
 function sayOnly({ side, bench, case: name, peer, bytes }: OnlyLine): string {

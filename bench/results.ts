@@ -36,7 +36,18 @@ export interface Spread {
   readonly max: number;
 }
 
-/** What one peer did in one cell. Null is what was not measured there, never a guess. */
+/**
+ * How many took how long: up to how many µs a step goes, and how many are in it. Each begins a quarter of
+ * an octave before its end, so that four of them double the time; empty ones are left out.
+ */
+export type LatencySteps = readonly (readonly [upToUs: number, count: number])[];
+
+/** Half of all took no longer than `p50`, nine of ten than `p90`, and so on: in µs. */
+export type Latency = Readonly<Record<"p50" | "p90" | "p99" | "max", number>>;
+
+/**
+ * What one peer did in one cell. Members that runs may lack were added later.
+ * Null is what was not measured there, never a guess. */
 export interface ResultLine {
   readonly kind: "result";
   /** The cell's name: "udp4/1200/sendmmsg-recvmmsg". */
@@ -58,6 +69,8 @@ export interface ResultLine {
   readonly datagrams: number;
   /** Sent, and not received, in all rounds. */
   readonly lost: number;
+  /** How often a side has waited in vain, in all rounds: for a second, or for five. */
+  readonly stalls?: number;
   /** Wall time for a datagram. */
   readonly ns: Spread;
   /** CPU time of each side for a datagram. */
@@ -68,15 +81,25 @@ export interface ResultLine {
   readonly gbitPerSecond: Spread;
   readonly sendCallsPerDatagram: number | null;
   readonly receiveCallsPerDatagram: number | null;
+  /** What both sides allocate, of memory that a garbage collector has to find again. */
   readonly bytesAllocatedPerDatagram: number | null;
+  /** And each of them. */
+  readonly sendBytesPerDatagram?: number | null;
+  readonly receiveBytesPerDatagram?: number | null;
   /** Datagrams that a call moved, on average; and of a train, segments. */
   readonly achievedSendBatch: number | null;
   readonly achievedReceiveBatch: number | null;
   readonly achievedSegments: number | null;
+  /** The part of the sends without a copy that went as plain ones, as the kernel copies anyway. */
+  readonly plainShare?: number | null;
   readonly sendBufferBytes: number | null;
   readonly receiveBufferBytes: number | null;
   /** From before the send to after the receive, in µs: of the datagrams that were stamped. */
-  readonly latencyUs: Readonly<Record<"p50" | "p90" | "p99" | "max", number>> | null;
+  readonly latencyUs: Latency | null;
+  /** How these are spread. Runs that were made before there were steps have none. */
+  readonly latencySteps?: LatencySteps | null;
+  /** From the kernel's receive timestamp to after the receive, in µs, in a round of its own. */
+  readonly waitUs?: Latency | null;
   /** This peer's ns ÷ C's, each round by itself. Null for C itself, and where there is no C. */
   readonly ratioToC: Spread | null;
   /** Whether the rounds differ by more than a quarter of the median: then no number is exact. */

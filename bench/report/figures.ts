@@ -4,20 +4,22 @@
  *
  * @module
  */
-import type { ResultLine, Spread } from "../results.ts";
+import type { Latency, ResultLine, Spread } from "../results.ts";
 import { type LineChart, layLines, type Series } from "./line_chart.ts";
-import { type Group, type Key, layRows, type Row, type RowChart, type Scale } from "./row_chart.ts";
-import { colour, type Drawing } from "./svg.ts";
+import { BASE, questionText } from "./questions.ts";
 import {
-  ABSENT,
-  about,
-  type Column,
-  PERCENTILES,
-  spreadText,
-  type Table,
-  tableOf,
-} from "./tables.ts";
-import { counted, lossShare, measured, plain, range, short, shorten } from "./text.ts";
+  type Group,
+  type Key,
+  layRows,
+  type Row,
+  type RowChart,
+  type Scale,
+  type Shape,
+  type Steps,
+} from "./row_chart.ts";
+import { colour, type Drawing } from "./svg.ts";
+import { about, type Column, PERCENTILES, spreadText, type Table, tableOf } from "./tables.ts";
+import { counted, lossShare, measured, peerName, plain, range, short, shorten } from "./text.ts";
 
 /** A chart, at any width, and its numbers. */
 export interface Figure {
@@ -25,6 +27,8 @@ export interface Figure {
   readonly id: string;
   readonly title: string;
   readonly description: string;
+  /** What the figure's question asks; empty where that has been said. */
+  readonly text: string;
   readonly table: Table;
   /** @param id Of the SVG: one page may hold the figure at two widths. */
   draw(width: number, id: string): Drawing;
@@ -50,8 +54,11 @@ function throughput(results: readonly ResultLine[]): Section {
   return {
     id: "throughput",
     title: "Throughput",
-    text: "Datagrams that arrived in a second. Each question varies one thing of the base, the question “peers”, which stands first in its chart. The bar is the median of the rounds, the line across its end goes from the slowest round to the fastest.",
-    figures: eachQuestion(results, throughputOf),
+    text: "Datagrams that arrived in a second. Each question varies one thing of the base, the question “peers”, which stands in its chart too. The bar is the median of the rounds, the line across its end goes from the slowest round to the fastest. Axes begin at 0, and each chart has its own.",
+    figures: [
+      ...eachQuestion(results, throughputOf),
+      ...eachQuestion(results, gigabitsOf, hasManySizes),
+    ],
     absent: "This run has measured no throughput.",
   };
 }
@@ -62,6 +69,7 @@ export function throughputOf(question: string, lines: readonly ResultLine[]): Fi
   return rowFigure({
     id: `throughput-${question}`,
     title: `Throughput: ${question}`,
+    text: questionText(question),
     description: `Bars of datagrams received a second, ${whole(lines)}.`,
     lines,
     scale: {
@@ -88,16 +96,51 @@ export function throughputOf(question: string, lines: readonly ResultLine[]): Fi
   });
 }
 
+/** Payload in a second, where a question is about sizes: datagrams of two sizes do not compare. */
+function gigabitsOf(question: string, lines: readonly ResultLine[]): Figure {
+  return rowFigure({
+    id: `gigabits-${question}`,
+    title: `Throughput in Gbit/s: ${question}`,
+    description: `Bars of gigabits of payload received a second, ${whole(lines)}.`,
+    lines,
+    scale: {
+      title: "Gbit/s of payload",
+      type: "linear",
+      from: 0,
+      to: (Math.max(...lines.map(({ gbitPerSecond }) => gbitPerSecond.max)) || 1) * 1.02,
+      format: ",~r",
+    },
+    keys: [],
+    row: (line) => ({
+      ...written(line, line.gbitPerSecond, measured, "Gbit/s"),
+      bars: [{ from: 0, to: line.gbitPerSecond.median, colour: colour(line.peer) }],
+      range: ends(line.gbitPerSecond),
+      points: [],
+    }),
+    columns: [
+      ["Gbit/s", (line) => about(line, line.gbitPerSecond)],
+      ["from", (line) => measured(line.gbitPerSecond.min)],
+      ["to", (line) => measured(line.gbitPerSecond.max)],
+    ],
+  });
+}
+
+function hasManySizes(lines: readonly ResultLine[]): boolean {
+  return new Set(lines.map(({ payloadBytes }) => payloadBytes)).size > 2;
+}
+
 function batches(results: readonly ResultLine[]): Section {
   const figure = batchesOf(results);
   return {
     id: "batches",
     title: "Cost by batch size",
-    text: "What a datagram costs, by how many go in one call. The point is the median of the rounds, the line through it goes from the fastest round to the slowest.",
+    text: "Wall time for a datagram, by how many go in one call. The point is the median of the rounds, the line through it goes from the fastest round to the slowest; points of the same batch stand side by side. A hollow point with a dotted line is noisy. The panels have the same scale, from 0.",
     figures: figure ? [figure] : [],
     absent: "This run has measured nothing at more than one batch size.",
   };
 }
+
+const SHAPES: readonly Shape[] = ["circle", "square", "triangle-up", "diamond"];
 
 /** What a datagram costs by batch size, where all else is equal; nothing when there are no two sizes. */
 export function batchesOf(results: readonly ResultLine[]): Figure | undefined {
@@ -120,35 +163,36 @@ export function batchesOf(results: readonly ResultLine[]): Figure | undefined {
     all.map((line) => ours(line, all)),
     ["send", "family", "topology", "form"],
   );
-  const smallest = Math.min(...all.map(({ payloadBytes }) => payloadBytes));
-  const series = groups.map((same): Series => {
-    const [line] = same as [ResultLine];
-    const parts = [
-      plain(line.peer),
-      size(line.payloadBytes),
-      ...names.map((name) => facet(line, name)),
-    ];
+  const peers = [...new Set(all.map(({ peer }) => peer))];
+  const seriesOf = (same: readonly ResultLine[]): Series => {
+    const line = same[0] as ResultLine;
     return {
-      label: parts.join(", "),
+      label: [peerName(line.peer), ...names.map((name) => facet(line, name))].join(", "),
       colour: colour(line.peer),
-      isDashed: line.payloadBytes !== smallest,
+      shape: SHAPES[peers.indexOf(line.peer) % SHAPES.length] as Shape,
       points: same.map((one) => ({
         x: one.batch,
         y: one.ns.median,
         ...ends(one.ns),
         isNoisy: one.isNoisy,
-        remark: [one.isNoisy ? "noisy" : "", one.lost > 0 ? `${lossShare(one)} lost` : ""]
-          .filter(Boolean)
-          .join(", "),
+        remark: one.lost > 0 ? `${lossShare(one)} lost` : "",
         title: written(one, one.ns, measured, "ns a datagram").title,
       })),
     };
-  });
-  const chart: LineChart = { xTitle: "datagrams in a call", yTitle: "ns a datagram", series };
+  };
+  const sizes = [...Map.groupBy(groups, ([line]) => (line as ResultLine).payloadBytes)];
+  const chart: LineChart = {
+    xTitle: "datagrams in a call, logarithmic",
+    yTitle: "ns a datagram",
+    panels: sizes
+      .sort(([a], [b]) => a - b)
+      .map(([bytes, some]) => ({ heading: size(bytes), series: some.map(seriesOf) })),
+  };
   return {
     id: "batches-cost",
     title: "Cost by batch size",
-    description: `Lines of nanoseconds a datagram by datagrams in a call: ${series.length} lines. ${noisy(all)}`,
+    text: "",
+    description: `Lines of nanoseconds a datagram by datagrams in a call: ${groups.length} lines, in a panel for each size. ${noisy(all)}`,
     table: tableOf(all, [
       ["batch", (line) => String(line.batch)],
       ["bytes", (line) => String(line.payloadBytes)],
@@ -156,7 +200,7 @@ export function batchesOf(results: readonly ResultLine[]): Figure | undefined {
       ["from", (line) => measured(line.ns.min)],
       ["to", (line) => measured(line.ns.max)],
     ]),
-    draw: (width, id) => layLines(chart, width, id),
+    draw: (width) => layLines(chart, width),
   };
 }
 
@@ -176,19 +220,49 @@ function latencies(results: readonly ResultLine[]): Section {
   return {
     id: "latency",
     title: "Latency",
-    text: "From before the send to after the receive, of the datagrams that were stamped: half of them took no longer than the circle says, 9 of 10 no longer than the diamond, 99 of 100 no longer than the triangle, and none longer than the square. The scale is logarithmic.",
-    figures: eachQuestion(
-      results.filter((line) => line.latencyUs),
-      latencyOf,
+    text: `From before the send to after the receive, of the datagrams that were stamped, all rounds together. Half took no longer than the circle says, 9 of 10 no longer than the diamond, 99 of 100 no longer than the triangle, and none longer than the square. Of two numbers in a row the first is p50, the second p99.${results.some(({ latencySteps }) => latencySteps) ? SHAPE_TEXT : ""}`,
+    figures: [WHOLE_WAY, IN_SOCKET].flatMap((way) =>
+      eachQuestion(
+        results.filter((line) => line[way.member]),
+        (question, lines) => latencyOf(question, lines, way),
+      ),
     ),
     absent: "This run has measured no latency.",
   };
 }
 
-function latencyOf(question: string, lines: readonly ResultLine[]): Figure {
+const SHAPE_TEXT =
+  " The shape behind the points is the distribution: how high it is tells how many took so long, by steps of 19 percent, beside the most frequent of the same row; the thinnest line is all that is less than a thirteenth of that.";
+
+/** What of a datagram's way a latency is of. */
+interface Way {
+  readonly id: string;
+  readonly title: string;
+  readonly text: string;
+  readonly member: "latencyUs" | "waitUs";
+}
+
+const WHOLE_WAY: Way = { id: "latency", title: "Latency", text: "", member: "latencyUs" };
+const IN_SOCKET: Way = {
+  id: "wait",
+  title: "Latency after the kernel",
+  text: "From the kernel’s receive timestamp to after the receive, in a round of its own: what a datagram waits for its receiver.",
+  member: "waitUs",
+};
+
+function latencyOf(
+  question: string,
+  lines: readonly ResultLine[],
+  { id, title, text, member }: Way,
+): Figure {
   // A logarithm has no zero: what took less than the clock tells stands at its first step.
   const visible = (value: number) => Math.max(value, 0.1);
-  const values = lines.flatMap(({ latencyUs }) => Object.values(latencyUs ?? {}).map(visible));
+  const spreadOf = (line: ResultLine): Steps =>
+    member === "latencyUs" ? stepsOf(line) : { colour: colour(line.peer), all: [] };
+  const values = lines.flatMap((line) => [
+    ...Object.values(line[member] ?? {}).map(visible),
+    ...spreadOf(line).all.flatMap(({ from, to }) => [from, to].map(visible)),
+  ]);
   const [from, to] = [Math.min(...values) / 1.1, Math.max(...values) * 1.1];
   const keys: Key[] = PERCENTILES.map(([label, shape]) => ({
     label,
@@ -196,12 +270,13 @@ function latencyOf(question: string, lines: readonly ResultLine[]): Figure {
     colour: colour("muted"),
   }));
   return rowFigure({
-    id: `latency-${question}`,
-    title: `Latency: ${question}`,
+    id: `${id}-${question}`,
+    title: `${title}: ${question}`,
+    text,
     description: `Points of p50, p90, p99 and the longest, in microseconds, ${whole(lines)}.`,
     lines,
     scale: {
-      title: "µs; the numbers are p50 and p99",
+      title: "µs, logarithmic",
       type: "log",
       from,
       to,
@@ -210,7 +285,8 @@ function latencyOf(question: string, lines: readonly ResultLine[]): Figure {
     },
     keys,
     row: (line) => {
-      const us = line.latencyUs as NonNullable<ResultLine["latencyUs"]>;
+      const us = line[member] as Latency;
+      const steps = spreadOf(line);
       const all = PERCENTILES.map(([name]) => `${name} ${measured(us[name])}`).join(", ");
       const about = line.isNoisy ? "~" : "";
       const [p50, p99] = [about + measured(us.p50), about + measured(us.p99)];
@@ -221,7 +297,8 @@ function latencyOf(question: string, lines: readonly ResultLine[]): Figure {
         brief: line.isNoisy ? "noisy" : brief,
         isNoisy: line.isNoisy,
         bars: [],
-        range: { from: visible(us.p50), to: visible(us.max) },
+        range: steps.all.length > 0 ? null : { from: visible(us.p50), to: visible(us.max) },
+        steps,
         points: PERCENTILES.map(([name, shape]) => ({
           at: visible(us[name]),
           shape,
@@ -231,10 +308,26 @@ function latencyOf(question: string, lines: readonly ResultLine[]): Figure {
     },
     columns: PERCENTILES.map(([name]) => [
       `${name}, µs`,
-      ({ latencyUs }) => (latencyUs ? measured(latencyUs[name]) : ABSENT),
+      (line) => measured((line[member] as Latency)[name]),
     ]),
   });
 }
+
+/** The steps of a latency, and what is empty between them. */
+function stepsOf({ peer, latencySteps }: ResultLine): Steps {
+  const all: Steps["all"][number][] = [];
+  for (const [to, count] of latencySteps ?? []) {
+    const from = to / QUARTER;
+    const before = all.at(-1)?.to ?? from;
+    // Ends are rounded: what is closer than a percent is the same.
+    if (from > before * 1.01) all.push({ from: before, to: from, count: 0 });
+    all.push({ from: Math.max(from, before), to, count });
+  }
+  return { colour: colour(peer), all };
+}
+
+// Of an octave: see bench/results.ts.
+const QUARTER = 2 ** 0.25;
 
 function latencyTicks(from: number, to: number): number[] {
   const decades = Array.from({ length: 12 }, (_, i) => 10 ** (i - 1));
@@ -248,7 +341,7 @@ function ratios(results: readonly ResultLine[]): Section {
   return {
     id: "ratio",
     title: "Ratio to C",
-    text: "Time for a datagram, divided by that of the same work in C in the same round. The point is the median of the rounds' ratios, the line goes from the least to the greatest. At 1 both take as long, at 2 twice as long as C. The scale is logarithmic.",
+    text: "Time for a datagram, divided by that of the same work in C in the same round. The point is the median of the rounds' ratios, the line goes from the least to the greatest. At 1 (the blue line) both take as long, at 2 this takes twice as long as C; left of 1 it is faster. A ratio that itself differs by more than a quarter from round to round is noisy too.",
     figures: eachQuestion(
       results.filter((line) => line.ratioToC && line.ratioToC.min > 0),
       ratioOf,
@@ -268,7 +361,7 @@ export function ratioOf(question: string, lines: readonly ResultLine[]): Figure 
     description: `Points of the time for a datagram, divided by that of C, with the range of the rounds, ${whole(lines)}.`,
     lines,
     scale: {
-      title: "times as long as C",
+      title: "times as long as C, logarithmic",
       type: "log",
       from,
       to,
@@ -277,8 +370,9 @@ export function ratioOf(question: string, lines: readonly ResultLine[]): Figure 
       reference: 1,
     },
     keys: [],
-    row: (line) => {
-      const ratio = line.ratioToC as Spread;
+    row: (of) => {
+      const ratio = of.ratioToC as Spread;
+      const line = { ...of, isNoisy: of.isNoisy || isWide(ratio) };
       return {
         ...written(line, ratio, measured, "times as long as C"),
         bars: [],
@@ -294,19 +388,25 @@ export function ratioOf(question: string, lines: readonly ResultLine[]): Figure 
   });
 }
 
+// The same quarter as for all other numbers: see bench/results.ts.
+function isWide({ median, min, max }: Spread): boolean {
+  return (max - min) / median > 0.25;
+}
+
 function ratioTicks(from: number, to: number): number[] {
-  const steps = to / from < 6 ? [1, 1.25, 1.5, 2, 2.5, 3] : [1, 2, 4, 8, 16, 32, 64, 128, 256];
-  return [...steps.slice(1).map((step) => 1 / step), ...steps]
-    .map((step) => Number(step.toPrecision(3)))
-    .filter((step) => from <= step && step <= to)
-    .sort((a, b) => a - b);
+  const fine = [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3];
+  const coarse = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200];
+  const widest = [0.001, 0.01, 0.1, 1, 10, 100, 1000];
+  const wide = to / from;
+  const steps = wide < 3 ? fine : wide < 50 ? coarse : widest;
+  return steps.filter((step) => from <= step && step <= to);
 }
 
 function cpu(results: readonly ResultLine[]): Section {
   return {
     id: "cpu",
     title: "CPU time by side",
-    text: "CPU time for a datagram, user and kernel: what the sender takes, and next to it what the receiver takes. Medians of the rounds.",
+    text: "CPU time for a datagram, user and kernel: what the sender takes, and next to it what the receiver takes. Medians of the rounds. Both together are what a machine spends.",
     figures: eachQuestion(
       results.filter((line) => line.sendCpuNs || line.receiveCpuNs),
       cpuOf,
@@ -364,18 +464,20 @@ function cpuOf(question: string, lines: readonly ResultLine[]): Figure {
   });
 }
 
-// The question whose lines the others vary: see cells.ts.
-const BASE = "peers";
-
 function eachQuestion(
   lines: readonly ResultLine[],
   make: (question: string, lines: readonly ResultLine[]) => Figure,
+  isShown: (lines: readonly ResultLine[]) => boolean = () => true,
 ): Figure[] {
   const questions = Map.groupBy(lines, ({ question }) => question);
   const base = questions.get(BASE) ?? [];
-  const figures = [...questions].map(([question, some]) =>
-    make(plain(question), question === BASE ? some : [...partOf(base, some), ...some]),
-  );
+  const figures = [...questions]
+    .map(([question, some]) => ({
+      question: plain(question),
+      lines: question === BASE ? some : [...partOf(base, some), ...some],
+    }))
+    .filter((one) => isShown(one.lines))
+    .map((one) => make(one.question, one.lines));
   // Two questions may differ in what an identifier cannot hold.
   return figures.map((figure, i) => ({ ...figure, id: `${figure.id}-${i + 1}` }));
 }
@@ -399,6 +501,7 @@ function identifier(name: string): string {
 
 interface RowFigure {
   readonly id: string;
+  readonly text?: string;
   readonly title: string;
   readonly description: string;
   readonly lines: readonly ResultLine[];
@@ -411,6 +514,7 @@ interface RowFigure {
 function rowFigure({ lines, scale, keys, row, columns, ...of }: RowFigure): Figure {
   const chart: RowChart = { blocks: blocksOf(lines, row), scale, keys };
   return {
+    text: "",
     ...of,
     id: identifier(of.id),
     description: `${of.description} ${noisy(lines)}`,
@@ -419,31 +523,70 @@ function rowFigure({ lines, scale, keys, row, columns, ...of }: RowFigure): Figu
   };
 }
 
-/** Rows by payload size, and within a size by cell; of cells that differ in their size alone by that. */
+/**
+ * Rows by payload size, and within a size by cell. A cell is called what it varies, and the base what all
+ * others vary; where each size has one cell, they are called by that.
+ */
 function blocksOf(lines: readonly ResultLine[], row: RowFigure["row"]): RowChart["blocks"] {
   const cells = [...Map.groupBy(lines, ({ cell }) => cell).values()];
-  const names = varying(
-    cells.map((some) => ours(some[0] as ResultLine, some)),
-    ["path", "family", "batch", "topology", "form"],
-  );
-  const groups = cells.map((some) => {
-    const line = ours(some[0] as ResultLine, some);
-    const label = names.map((name) => facet(line, name)).join(", ");
-    return { line, label: label || size(line.payloadBytes), rows: rowsOf(some, row) };
+  const leaders = cells.map((some) => ours(some[0] as ResultLine, some));
+  const base = leaders.find(({ question }) => question === BASE);
+  const varied = varying(leaders, ["path", "family", "batch", "topology", "form"]);
+  // How many go in a call follows from the path: a train is one.
+  const names = varied.filter((name) => name !== "batch" || !varied.includes("path"));
+  const groups = cells.map((some, i) => {
+    const line = leaders[i] as ResultLine;
+    return { line, parts: partsOf(line, base, names, leaders), rows: rowsOf(some, row) };
   });
+  if (names.length === 1 && names[0] === "batch")
+    groups.sort((a, b) => a.line.batch - b.line.batch);
   const bySize = [...Map.groupBy(groups, ({ line }) => line.payloadBytes)];
   bySize.sort(([a], [b]) => a - b);
-  if (names.length === 0) return [{ heading: null, groups: bySize.flatMap(([, some]) => some) }];
+  if (bySize.length === cells.length) {
+    const all = bySize.flatMap(([payloadBytes, some]) =>
+      some.map(({ parts, rows }) => ({ label: [size(payloadBytes), ...parts].join(", "), rows })),
+    );
+    return [{ heading: null, groups: all }];
+  }
   return bySize.map(([payloadBytes, some]) => ({
     heading: bySize.length > 1 ? size(payloadBytes) : null,
-    groups: tellApart(some),
+    groups: tellApart(
+      some.map(({ line, parts, rows }) => ({ line, label: parts.join(", "), rows })),
+    ),
   }));
 }
+
+/** Of what varies, that which is not as in the base; always the path. */
+function partsOf(
+  line: ResultLine,
+  base: ResultLine | undefined,
+  names: readonly Facet[],
+  all: readonly ResultLine[],
+) {
+  const isTold = (name: Facet) =>
+    name === "path" || base === undefined || facet(line, name) !== facet(base, name);
+  const write = (name: Facet) =>
+    name === "path" && base !== undefined ? pathOf(line, base, all) : facet(line, name);
+  const parts = names.filter(isTold).map(write);
+  // No member of a line says it.
+  if (FLAT_OUT.test(line.cell)) parts.push("flat-out");
+  return parts.length > 0 ? parts : names.map(write);
+}
+
+/** The end of a path that its question varies, and both where the other one is not as in the base. */
+function pathOf(line: ResultLine, base: ResultLine, all: readonly ResultLine[]): string {
+  const count = (name: "send" | "receive") => new Set(all.map((one) => one[name])).size;
+  if (count("receive") === 1) return plain(line.send);
+  const isOther = line.send !== base.send;
+  return isOther || count("send") > 2 ? facet(line, "path") : plain(line.receive);
+}
+
+const FLAT_OUT = /[/-]flat-out$/;
 
 function rowsOf(lines: readonly ResultLine[], row: RowFigure["row"]): Row[] {
   const hasForms = new Set(lines.map(({ peer }) => peer)).size < lines.length;
   return lines.map((line) => ({
-    label: plain(hasForms ? `${line.peer}, ${line.form}` : line.peer),
+    label: hasForms ? `${peerName(line.peer)}, ${plain(line.form)}` : peerName(line.peer),
     ...row(line),
   }));
 }
@@ -497,7 +640,10 @@ function lineName(line: ResultLine): string {
 }
 
 function remarks(line: ResultLine): string {
-  const loss = line.lost === 0 ? "" : `; ${lossShare(line)} lost`;
+  const stalls = line.stalls
+    ? `; waited in vain ${line.stalls === 1 ? "once" : `${line.stalls} times`}`
+    : "";
+  const loss = (line.lost === 0 ? "" : `; ${lossShare(line)} lost`) + stalls;
   return line.isNoisy ? `; noisy, no exact number${loss}` : loss;
 }
 

@@ -10,10 +10,11 @@ import { NARROW, WIDE } from "./row_chart.ts";
 import type { Run } from "./run.ts";
 import { colourStyle, renderSvg } from "./svg.ts";
 import { everything, type Table } from "./tables.ts";
-import { environmentText, escapeText, number } from "./text.ts";
+import { environmentText, escapeText, number, peerName } from "./text.ts";
 
 /** Writes the report of a run. The same run becomes the same text each time. */
-export async function reportPage({ environment, results }: Run): Promise<string> {
+export async function reportPage(run: Run): Promise<string> {
+  const { environment, results } = run;
   const sections = sectionsOf(results);
   const written: string[] = [];
   for (const section of sections) written.push(await sectionHtml(section));
@@ -34,8 +35,10 @@ export async function reportPage({ environment, results }: Run): Promise<string>
 <body>
 <header>
 <h1>${escapeText(title)}</h1>
+<p>${INTRODUCTION}</p>
 <p class="environment">${escapeText(environmentText(environment))}</p>
 ${environment ? machineHtml(environment) : ""}
+${peersHtml(results)}
 ${summaryHtml(results)}
 <nav aria-label="Contents"><ul>
 ${[...sections, ALL].map(({ id, title }) => `<li><a href="#${id}">${escapeText(title)}</a></li>`).join("\n")}
@@ -45,7 +48,7 @@ ${[...sections, ALL].map(({ id, title }) => `<li><a href="#${id}">${escapeText(t
 ${written.join("\n")}
 <section id="${ALL.id}" aria-labelledby="${ALL.id}-heading">
 <h2 id="${ALL.id}-heading">${ALL.title}</h2>
-${results.length === 0 ? "<p>There are none.</p>" : `<p>The median of the rounds, and in parentheses the least and the most. “–” is what was not measured.</p>\n${tableHtml(everything(results), ALL.title)}`}
+${results.length === 0 ? "<p>There are none.</p>" : `<p>The median of the rounds, and in parentheses the least and the most, with three digits; below each head is the name of the number in the lines of the run. “–” is what was not measured.</p>\n${linesHtml(run)}\n${tableHtml(everything(results), ALL.title)}`}
 </section>
 </main>
 </body>
@@ -54,6 +57,42 @@ ${results.length === 0 ? "<p>There are none.</p>" : `<p>The median of the rounds
 }
 
 const ALL = { id: "numbers", title: "All numbers" };
+
+const INTRODUCTION =
+  "What it costs to send and to receive datagrams with bun-sockets, in C, and with the sockets of other runtimes. Everything runs on one machine, over loopback or a veth pair: there is no network card, and what is measured is software. All take part in the same rounds, in turn.";
+
+const WHO = [
+  ["bun-sockets", "this library"],
+  ["c", "the same system calls in C"],
+  ["bun-udp", "Bun’s own socket"],
+  ["node-dgram-bun", "node:dgram under Bun"],
+  ["node-dgram", "node:dgram under Node"],
+  ["deno", "Deno.listenDatagram"],
+  ["python", "Python’s socket module"],
+] as const;
+
+/** Who took part, as charts and as lines call them. */
+function peersHtml(results: readonly ResultLine[]): string {
+  const peers = new Set(results.map(({ peer }) => peer));
+  const known = WHO.filter(([peer]) => peers.has(peer));
+  const terms = known.map(([peer, who]) => {
+    const name = peerName(peer);
+    return `<div><dt>${escapeText(name)}${name === peer ? "" : ` <code>${peer}</code>`}</dt><dd>${who}</dd></div>`;
+  });
+  return `<details class="machine"><summary>Who is compared</summary>
+<dl>
+${terms.join("\n")}
+</dl>
+</details>`;
+}
+
+/** The lines that everything here is made of, to take along: they are in the page. */
+function linesHtml({ environment, results }: Run): string {
+  const lines = [...(environment ? [environment] : []), ...results];
+  const text = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
+  const address = `data:application/x-ndjson;base64,${Buffer.from(text).toString("base64")}`;
+  return `<p><a download="run.ndjson" href="${address}">The lines of this run</a>, as JSON: what everything on this page is made of, with all digits, and with the steps of each latency.</p>`;
+}
 
 async function sectionHtml(section: Section): Promise<string> {
   const { id, title, text, figures, absent } = section;
@@ -68,7 +107,7 @@ ${content.join("\n")}
 
 // Text in a drawing shrinks with it: so there is one for wide and one for narrow screens.
 async function figureHtml(figure: Figure): Promise<string> {
-  const { title, description, table } = figure;
+  const { title, description, text, table } = figure;
   const drawings = [];
   for (const [name, width] of [
     ["wide", WIDE],
@@ -79,7 +118,7 @@ async function figureHtml(figure: Figure): Promise<string> {
     drawings.push(`<div class="${name}">${svg}</div>`);
   }
   return `<figure>
-<figcaption>${escapeText(title)}</figcaption>
+<figcaption>${escapeText(title)}${text ? `<p>${escapeText(text)}</p>` : ""}</figcaption>
 ${drawings.join("\n")}
 <details><summary>The numbers of this chart</summary>
 ${tableHtml(table, title)}
@@ -87,17 +126,21 @@ ${tableHtml(table, title)}
 </figure>`;
 }
 
-function tableHtml({ head, rows }: Table, caption: string): string {
-  const names = head.map((name) => `<th scope="col">${escapeText(name)}</th>`).join("");
+function tableHtml({ head, members, words, rows }: Table, caption: string): string {
+  const open = (tag: string, i: number) => `<${tag}${words[i] ? ' class="word"' : ""}>`;
+  const names = head.map((name, i) => {
+    const member = members?.[i] ? `<br><code>${escapeText(members[i])}</code>` : "";
+    return `${open('th scope="col"', i)}${escapeText(name)}${member}</th>`;
+  });
   const body = rows.map((cells) => {
     const [first = "", ...others] = cells.map(escapeText);
     const isNoisy = cells.at(-1)?.startsWith("no") === true;
-    const values = others.map((cell) => `<td>${cell}</td>`).join("");
+    const values = others.map((cell, i) => `${open("td", i + 1)}${cell}</td>`).join("");
     return `<tr${isNoisy ? ' class="noisy"' : ""}><th scope="row">${first}</th>${values}</tr>`;
   });
   // What can be scrolled can be reached by keyboard.
   return `<div class="scroll" role="region" tabindex="0" aria-label="${escapeText(`Numbers: ${caption}`)}"><table>
-<thead><tr>${names}</tr></thead>
+<thead><tr>${names.join("")}</tr></thead>
 <tbody>
 ${body.join("\n")}
 </tbody>
@@ -131,6 +174,7 @@ function summaryHtml(results: readonly ResultLine[]): string {
   const [least, most] = [Math.min(...rounds), Math.max(...rounds)];
   const noisy = results.filter(({ isNoisy }) => isNoisy).length;
   const lossy = results.filter(({ lost }) => lost > 0).length;
+  const stalled = results.filter(({ stalls = 0 }) => stalls > 0).length;
   const facts = [
     `${results.length} results: ${cells} ${cells === 1 ? "cell" : "cells"}, ${peers} ${peers === 1 ? "peer" : "peers"}, ${least === most ? least : `${least} to ${most}`} ${most === 1 ? "round" : "rounds"} each.`,
     most < ROUNDS_MIN
@@ -144,6 +188,9 @@ function summaryHtml(results: readonly ResultLine[]): string {
     lossy === 0
       ? "No datagram was lost."
       : `In ${lossy} of them datagrams were lost; their rows say so.`,
+    stalled > 0
+      ? `In ${stalled} of them a side has waited in vain for a second or more, which is in their numbers: see “stalls” below.`
+      : "",
   ];
   return `<p class="summary">${facts.filter(Boolean).map(escapeText).join(" ")}</p>`;
 }
@@ -161,6 +208,8 @@ a{color:var(--c)}
 nav ul{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;margin:1rem 0 0;padding:0;list-style:none}
 figure{margin:1.5rem 0 2.5rem}
 figcaption{font-weight:600;margin-bottom:.25rem}
+figcaption p{font-weight:400;font-size:.9rem;color:var(--muted)}
+code{font:.85em ui-monospace,monospace;color:var(--muted);font-weight:400}
 svg{display:block;max-width:100%;height:auto}
 .narrow{display:none}
 summary{cursor:pointer;color:var(--muted);padding:.3rem 0}
@@ -171,8 +220,10 @@ dd{margin:0}
 table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;overflow-wrap:normal}
 th,td{padding:.25rem .7rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
 thead th{color:var(--muted);font-weight:600}
-th:first-child,td:nth-child(2),thead th:nth-child(2){text-align:left}
+th.word,td.word,tbody th{text-align:left}
+thead th{vertical-align:bottom}
 tbody th{font-weight:400}
+th:first-child{position:sticky;left:0;background:var(--paper)}
 .noisy{color:var(--muted);font-style:italic}
 :focus-visible{outline:2px solid var(--c);outline-offset:2px}
 @media (max-width:${WIDE + 40}px){.wide{display:none}.narrow{display:block}.narrow svg{width:100%;max-width:30rem}}

@@ -5,6 +5,7 @@
  */
 import type { ResultLine } from "../results.ts";
 import { batchesOf, throughputOf } from "./figures.ts";
+import { BASE } from "./questions.ts";
 import type { Run } from "./run.ts";
 import { standaloneSvg } from "./standalone.ts";
 
@@ -35,14 +36,15 @@ export async function recordedCharts(
       `${name}: ${JSON.stringify(short.cell)} has ${short.rounds} rounds: a chart needs ${ROUNDS_MIN}`,
     );
   }
-  const widest = withMostPeers(results);
-  if (!widest) throw new SyntaxError(`${name}: no cell in which two peers were compared`);
+  const base = baseOf(results);
+  if (!base) throw new SyntaxError(`${name}: no base cell in which two peers were compared`);
   const batches = batchesOf(results);
   if (!batches) throw new SyntaxError(`${name}: nothing was measured at two batch sizes`);
   const throughput = {
-    ...throughputOf("", widest),
+    ...throughputOf("", base),
     id: "throughput",
     title: "Datagrams received a second, on one machine",
+    text: `${WHERE}, each in its best way. Bar: median of ${roundsOf(base)} rounds; line: slowest to fastest round; hatched: the rounds differ by more than a quarter, so no number is exact.`,
   };
   return {
     "throughput.svg": await standaloneSvg(throughput, environment),
@@ -51,16 +53,24 @@ export async function recordedCharts(
         ...batches,
         id: "cost-by-batch",
         title: "What a datagram costs, by how many go in one call",
+        text: `${WHERE}; wall time for a datagram that was received. Point: median of ${roundsOf(results)} rounds; line through it: fastest to slowest round; hollow and dotted: the rounds differ by more than a quarter.`,
       },
       environment,
     ),
   };
 }
 
-/** The lines of the question that compares the most peers: what a reader asks first. */
-function withMostPeers(results: readonly ResultLine[]): readonly ResultLine[] | undefined {
-  const count = (lines: readonly ResultLine[]) => new Set(lines.map(({ peer }) => peer)).size;
-  const questions = [...Map.groupBy(results, ({ question }) => question).values()];
-  const [widest] = questions.sort((a, b) => count(b) - count(a));
-  return widest && count(widest) > 1 ? widest : undefined;
+// So is the base, and what varies its batch: see questions.ts.
+const WHERE = "UDP over loopback, from one process to another";
+
+function roundsOf(results: readonly ResultLine[]): string {
+  const all = results.map(({ rounds }) => rounds);
+  const [least, most] = [Math.min(...all), Math.max(...all)];
+  return least === most ? `${least}` : `${least} to ${most}`;
+}
+
+/** The lines of the base cell, where it compares peers: what a reader asks first. */
+function baseOf(results: readonly ResultLine[]): readonly ResultLine[] | undefined {
+  const lines = results.filter(({ question }) => question === BASE);
+  return new Set(lines.map(({ peer }) => peer)).size > 1 ? lines : undefined;
 }

@@ -24,6 +24,18 @@ export interface Row {
     readonly shape: Shape;
     readonly colour: string;
   }[];
+  /** How many were how much: drawn as a shape that is as high as a step has many. */
+  readonly steps?: Steps;
+}
+
+/** Steps that follow each other, each with how many are in it. */
+export interface Steps {
+  readonly colour: string;
+  readonly all: readonly {
+    readonly from: number;
+    readonly to: number;
+    readonly count: number;
+  }[];
 }
 
 /** What a point looks like: one for each kind of number, where a row has several. */
@@ -79,6 +91,9 @@ interface Columns {
 
 const ROW = 19;
 const BAR = 12;
+const SHAPE = 16;
+// Of a step that holds one of thousands: it is to be seen.
+const SHAPE_MIN = 1.2;
 const HEADING = 30;
 const KEYS = 22;
 const AXIS = 42;
@@ -89,7 +104,7 @@ export const NARROW = 350;
 // As wide as the longest that is written there: the browser's test measures it.
 function columnsOf(width: number): Columns {
   return width < 600
-    ? { isNarrow: true, left: 106, right: 124, groupCharacters: 50, labelCharacters: 16 }
+    ? { isNarrow: true, left: 118, right: 124, groupCharacters: 50, labelCharacters: 16 }
     : { isNarrow: false, left: 340, right: 206, groupCharacters: 30, labelCharacters: 22 };
 }
 
@@ -103,6 +118,7 @@ export function layRows({ blocks, scale, keys }: RowChart, width: number, id: st
   const layers: Layer[] = [
     stripes(placed.groups, 6 - left, plot + right - 6),
     bars(placed.rows, x, id),
+    shapes(placed.rows, x, id),
     ...reference(scale, x, placed.height),
     ...ranges(placed.rows, x),
     points(placed.rows, x),
@@ -133,8 +149,8 @@ function bars(rows: readonly PlacedRow[], x: object, id: string): Layer {
       title: row.title,
       y: y - BAR / 2,
       y2: y + BAR / 2,
-      fill: row.isNoisy ? hatch(id) : bar.colour,
-      edge: row.isNoisy ? colour("noisy") : "none",
+      fill: row.isNoisy ? hatch(id, bar.colour) : bar.colour,
+      edge: row.isNoisy ? bar.colour : "none",
     })),
   );
   return marks(
@@ -146,6 +162,37 @@ function bars(rows: readonly PlacedRow[], x: object, id: string): Layer {
       x2: { field: "to" },
       y: at("y"),
       y2: { field: "y2" },
+      fill: as("fill"),
+      stroke: as("edge"),
+      ...TITLED,
+    },
+  );
+}
+
+// One path for each row: its highest step is as high as a row has room.
+function shapes(rows: readonly PlacedRow[], x: object, id: string): Layer {
+  const values = rows.flatMap(({ row, y }, i) => {
+    const { all = [], colour: own = "" } = row.steps ?? {};
+    const highest = Math.max(...all.map(({ count }) => count));
+    const fill = row.isNoisy ? hatch(id, own) : own;
+    return all.flatMap(({ from, to, count }) => {
+      const half = count === 0 ? 0 : Math.max(SHAPE_MIN, (SHAPE * count) / highest) / 2;
+      const corner = { row: i, y: y - half, y2: y + half, fill, edge: own, title: row.title };
+      return [
+        { ...corner, at: from },
+        { ...corner, at: to },
+      ];
+    });
+  });
+  return marks(
+    "shapes",
+    values,
+    { type: "area", fillOpacity: 0.4, strokeWidth: 0.75, line: false },
+    {
+      x: { ...x, field: "at" },
+      y: at("y"),
+      y2: { field: "y2" },
+      detail: { field: "row", type: "nominal" },
       fill: as("fill"),
       stroke: as("edge"),
       ...TITLED,
@@ -192,7 +239,7 @@ function points(rows: readonly PlacedRow[], x: object): Layer {
       title: row.title,
       y,
       fill: row.isNoisy ? colour("paper") : point.colour,
-      edge: row.isNoisy ? colour("noisy") : point.colour,
+      edge: point.colour,
     })),
   );
   return marks("points", values, POINT, {
@@ -308,6 +355,7 @@ function axisOf({ title, format, ticks }: Scale, { isNarrow }: Columns) {
     labelExpr: `format(datum.value, '${format}')`,
     labelFlush: true,
     labelOverlap: "greedy",
+    labelSeparation: 10,
     tickCount: isNarrow ? 3 : 6,
     ...(ticks && { values: ticks }),
   };

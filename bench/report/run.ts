@@ -51,6 +51,14 @@ const latency: Check = (value) => {
   return isOrdered ? undefined : "p50, p90, p99 and max in this order";
 };
 
+const steps: Check = (value) => {
+  const isStep = (one: unknown) =>
+    Array.isArray(one) && one.length === 2 && isAmount(one[0]) && count(one[1]) === undefined;
+  if (!Array.isArray(value) || !value.every(isStep)) return "a list of pairs: µs and how many";
+  const isRising = value.every(([us], i) => us > 0 && (i === 0 || us > value[i - 1][0]));
+  return isRising ? undefined : "steps that end at more and more µs";
+};
+
 /** What is so, or null. */
 const orNull =
   (check: Check): Check =>
@@ -59,11 +67,17 @@ const orNull =
     return expected && `${expected}, or null`;
   };
 
+/** What lines of older runs do not have. */
+const orMissing =
+  (check: Check): Check =>
+  (value) =>
+    value === undefined ? undefined : check(value);
+
 const ENVIRONMENT: Readonly<Record<Exclude<keyof EnvironmentLine, "kind">, Check>> = {
   at: (value) =>
     typeof value === "string" && !Number.isNaN(Date.parse(value)) ? undefined : "an ISO 8601 time",
   commit: orNull(text),
-  isDirty: (value) => (value === undefined ? undefined : yesOrNo(value)),
+  isDirty: orMissing(yesOrNo),
   bun: text,
   node: orNull(text),
   deno: orNull(text),
@@ -91,6 +105,7 @@ const RESULT: Readonly<Record<Exclude<keyof ResultLine, "kind">, Check>> = {
   rounds: count,
   datagrams: count,
   lost: count,
+  stalls: orMissing(count),
   ns: spread,
   sendCpuNs: orNull(spread),
   receiveCpuNs: orNull(spread),
@@ -99,12 +114,17 @@ const RESULT: Readonly<Record<Exclude<keyof ResultLine, "kind">, Check>> = {
   sendCallsPerDatagram: orNull(amount),
   receiveCallsPerDatagram: orNull(amount),
   bytesAllocatedPerDatagram: orNull(amount),
+  sendBytesPerDatagram: orMissing(orNull(amount)),
+  receiveBytesPerDatagram: orMissing(orNull(amount)),
   achievedSendBatch: orNull(amount),
   achievedReceiveBatch: orNull(amount),
   achievedSegments: orNull(amount),
+  plainShare: orMissing(orNull(amount)),
   sendBufferBytes: orNull(amount),
   receiveBufferBytes: orNull(amount),
   latencyUs: orNull(latency),
+  latencySteps: orMissing(orNull(steps)),
+  waitUs: orMissing(orNull(latency)),
   ratioToC: orNull(spread),
   isNoisy: yesOrNo,
 };

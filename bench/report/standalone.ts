@@ -15,19 +15,25 @@ const HEADING = 34;
 // As many as fit the width of a chart: the font is not known.
 const CHARACTERS = 140;
 
-/** Draws a figure with its heading, and below it the machine it is true of. */
+/** Draws a figure with its heading and how to read it, and below it the machine it is true of. */
 export function standaloneSvg(figure: Figure, environment: EnvironmentLine): Promise<string> {
-  const { title, description } = figure;
+  const { title, description, text } = figure;
   const id = figure.id;
   const drawing = figure.draw(WIDE, id);
   const { margin, height, layers } = drawing;
   const left = 14 - margin.left;
   const told = wrap(environmentText(environment), CHARACTERS);
   const below = height + margin.bottom + 8;
-  const heading = { text: title, y: 20 - margin.top - HEADING, ink: colour("ink") };
+  const said = wrap(text, CHARACTERS);
+  const above = HEADING + said.length * LINE;
+  const heading = { text: title, y: 20 - margin.top - above, ink: colour("ink") };
+  const how = said.map((line, i) => ({
+    ...{ text: line, y: heading.y + 20 + i * LINE, ink: colour("muted") },
+  }));
   const machine = told.map((text, i) => ({ text, y: below + i * LINE, ink: colour("muted") }));
   const extra = [
     words("title", [heading], left, { fontSize: 15, fontWeight: "bold" }),
+    words("how", how, left, { fontSize: 11 }),
     words("environment", machine, left, { fontSize: 11 }),
   ];
   return renderSvg(
@@ -35,12 +41,12 @@ export function standaloneSvg(figure: Figure, environment: EnvironmentLine): Pro
       ...drawing,
       margin: {
         ...margin,
-        top: margin.top + HEADING,
+        top: margin.top + above,
         bottom: margin.bottom + 14 + told.length * LINE,
       },
       layers: [...layers, ...extra],
     },
-    { id, title, description: `${description} ${environmentText(environment)}` },
+    { id, title, description: `${description} ${text} ${environmentText(environment)}` },
     true,
   );
 }

@@ -35,7 +35,6 @@ const COLOURS: Readonly<Record<string, readonly [light: string, dark: string]>> 
   grid: ["#d8dee4", "#30363d"],
   stripe: ["#59636e14", "#9198a11a"],
   paper: ["#ffffff", "#0d1117"],
-  noisy: ["#8b949e", "#7d8590"],
   "bun-sockets": ["#d9480f", "#ff922b"],
   c: ["#364fc7", "#91a7ff"],
   "bun-udp": ["#0c8599", "#3bc9db"],
@@ -63,9 +62,23 @@ export function colourStyle(selector: string): string {
   return `${selector}{${declare(0)}}@media (prefers-color-scheme:dark){${selector}{${declare(1)}}}`;
 }
 
-/** What fills the marks of rounds that do not agree. */
-export function hatch(id: string): string {
-  return `url(#${id}-noisy)`;
+/** What fills the marks of rounds that do not agree, in the colour that they would have. */
+export function hatch(id: string, of: string): string {
+  return `url(#${id}-noisy-${of.slice("var(--".length, -1)})`;
+}
+
+// One for each colour that the drawing has taken.
+function patterns(svg: string, id: string): string {
+  const names = new Set(
+    [...svg.matchAll(/url\(#[a-z0-9-]+-noisy-([a-z-]+)\)/g)].map(([, name]) => name),
+  );
+  const all = [...names].map(
+    (name) =>
+      `<pattern id="${id}-noisy-${name}" width="6" height="6" patternUnits="userSpaceOnUse" ` +
+      `patternTransform="rotate(45)"><path d="M0,0h6v6h-6Z" fill="${colour("paper")}"/>` +
+      `<path d="M1.5,0v6" stroke="var(--${name})" stroke-width="2.5"/></pattern>`,
+  );
+  return all.length === 0 ? "" : `<defs>${all.join("")}</defs>`;
 }
 
 const FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif";
@@ -155,16 +168,12 @@ function frame(
   const open =
     `<svg xmlns="http://www.w3.org/2000/svg" id="${id}" width="${width}" height="${height}" ` +
     `viewBox="0 0 ${width} ${height}" font-family="${FONT}" role="img" aria-labelledby="${id}-title ${id}-desc">`;
-  const pattern =
-    `<pattern id="${id}-noisy" width="6" height="6" patternUnits="userSpaceOnUse" ` +
-    `patternTransform="rotate(45)"><path d="M0,0h6v6h-6Z" fill="${colour("paper")}"/>` +
-    `<path d="M1.5,0v6" stroke="${colour("noisy")}" stroke-width="2.5"/></pattern>`;
   return [
     open,
     `<title id="${id}-title">${escapeText(title)}</title>`,
     `<desc id="${id}-desc">${escapeText(description)}</desc>`,
     alone ? `<style>${colourStyle(`#${id}`)}</style>` : "",
-    `<defs>${pattern}</defs>`,
+    patterns(content, id),
     alone ? `<rect width="${width}" height="${height}" rx="8" fill="${colour("paper")}"/>` : "",
     content,
     "</svg>",

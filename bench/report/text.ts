@@ -25,6 +25,20 @@ export function escapeText(text: string): string {
   return plain(text).replace(/[&<>"']/g, (character) => ENTITIES[character] as string);
 }
 
+const PEERS: Readonly<Record<string, string>> = {
+  c: "C",
+  "bun-udp": "Bun.udpSocket",
+  "node-dgram-bun": "node:dgram, Bun",
+  "node-dgram": "node:dgram, Node",
+  deno: "Deno",
+  python: "Python",
+};
+
+/** A peer as people call it, where it is one that is known: "Bun.udpSocket" for "bun-udp". */
+export function peerName(peer: string): string {
+  return plain(Object.hasOwn(PEERS, peer) ? (PEERS[peer] as string) : peer);
+}
+
 /** A text of at most so many characters: what is cut off is replaced by "…". */
 export function shorten(text: string, characters: number): string {
   const all = [...text];

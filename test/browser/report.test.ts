@@ -156,6 +156,37 @@ describe("the report in a browser", () => {
   );
 
   inBrowser(
+    "shows how a latency is spread: each shape within its row, and from end to end of it",
+    async () => {
+      const page = await browser.open(report, WIDE);
+      const seen = (await page.evaluate(`(() => {
+        const svg = document.querySelector("#latency-peers-1-wide");
+        const ends = (one) => {
+          const { left, right, top, bottom } = one.getBoundingClientRect();
+          return { left, right, top, bottom };
+        };
+        return {
+          shapes: [...svg.querySelectorAll(".shapes path")].map(ends),
+          points: [...svg.querySelectorAll(".points path")].map(ends),
+        };
+      })()`)) as Record<"shapes" | "points", Record<"left" | "right" | "top" | "bottom", number>[]>;
+      expect(seen.shapes).toHaveLength(14);
+      expect(seen.points).toHaveLength(4 * 14);
+      for (const [i, { left, right, top, bottom }] of seen.shapes.entries()) {
+        expect(bottom - top).toBeCloseTo(16, 0);
+        expect(top).toBeGreaterThanOrEqual((seen.shapes[i - 1]?.bottom ?? 0) - SLACK);
+        const [p50, , , max] = seen.points.slice(4 * i, 4 * i + 4);
+        const middle = ((p50?.left ?? 0) + (p50?.right ?? 0)) / 2;
+        expect(left).toBeLessThan(middle);
+        // Its last step ends above the longest, which is 60 times p50, at 64 times.
+        expect(right).toBeGreaterThan((max?.left ?? 0) + 2);
+        expect(((p50?.top ?? 0) + (p50?.bottom ?? 0)) / 2).toBeCloseTo((top + bottom) / 2, 0);
+      }
+    },
+    TIMEOUT_MS,
+  );
+
+  inBrowser(
     "opens the numbers of a chart without scripts, and moves a wide table on its own",
     async () => {
       const page = await browser.open(report, NARROW);

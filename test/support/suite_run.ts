@@ -4,7 +4,13 @@
  *
  * @module
  */
-import type { EnvironmentLine, ResultLine, Spread, SuiteLine } from "../../bench/results.ts";
+import type {
+  EnvironmentLine,
+  LatencySteps,
+  ResultLine,
+  Spread,
+  SuiteLine,
+} from "../../bench/results.ts";
 
 export const ENVIRONMENT: EnvironmentLine = {
   kind: "environment",
@@ -151,10 +157,22 @@ function peers(): ResultLine[] {
         payloadBytes,
         ratioToC: peer === "c" ? null : spread(base / 350, 0.05),
         latencyUs: { p50, p90: p50 * 1.4, p99: p50 * 4, max: p50 * 60 },
+        latencySteps: stepsAround(p50),
         lost: peer === "deno" ? 4000 : 0,
       });
     }),
   );
+}
+
+// Most take about so long, some twice as long, and one of hundreds much longer.
+function stepsAround(us: number): LatencySteps {
+  return [
+    [us / 2 ** 0.25, 300],
+    [us, 400],
+    [us * 2 ** 0.25, 250],
+    [us * 2, 45],
+    [us * 64, 5],
+  ];
 }
 
 function forms(): ResultLine[] {

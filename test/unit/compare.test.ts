@@ -243,6 +243,11 @@ describe("bench/compare.ts", () => {
       ["node", "too noisy", true],
     ]);
     expect(exitCode).toBe(0);
+    writeFileSync(log, "");
+    const { output } = await run(base, head, "fake", "--rounds", "6");
+    expect(output).toContain(
+      "Controls differ too, so a ratio may be the machine's: fake, one, c.\n",
+    );
   });
 
   test("hands arguments on, and keeps two runs of a benchmark apart by them", async () => {
@@ -260,6 +265,16 @@ describe("bench/compare.ts", () => {
     expect(logged().map((line) => line.split(" ").slice(2).join(" "))).toEqual(
       Array<string>(2).fill("--json --rounds 1"),
     );
+  });
+
+  test("runs udp_batch and udp_single when none is named", async () => {
+    const [batch, single] = [fake("batch", "{ one: 1 }"), fake("single", "{ two: 1 }")];
+    commit({ "bench/udp_batch.ts": batch, "bench/udp_single.ts": single });
+    const { ratios } = await runJson("HEAD", "WORKTREE", "--rounds", "1");
+    expect(ratios.map((line) => [line.bench, line.case])).toEqual([
+      ["udp_batch", "one"],
+      ["udp_single", "two"],
+    ]);
   });
 
   test("takes the checkout as it is: changed, new and deleted files, and no ignored ones", async () => {

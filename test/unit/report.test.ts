@@ -1,7 +1,8 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { HISTORY, readHistory } from "../../bench/commits/history_file.ts";
 import { batchesOf, sectionsOf } from "../../bench/report/figures.ts";
 import { reportPage } from "../../bench/report/page.ts";
 import { recordedCharts } from "../../bench/report/recorded.ts";
@@ -13,6 +14,7 @@ import {
   escapeText,
   lossShare,
   measured,
+  peerName,
   plain,
   range,
   short,
@@ -45,7 +47,8 @@ function draw(run: Run, section: string, question: string, width = WIDE): Promis
 
 /** What of a drawing has a class: "bars", "ranges", "points", "lines". */
 function groupOf(svg: string, name: string): string {
-  return new RegExp(`<g class="${name}">(.*?)</g>`, "s").exec(svg)?.[1] ?? "";
+  const groups = svg.matchAll(new RegExp(`<g class="${name}">(.*?)</g>`, "gs"));
+  return [...groups].map(([, content]) => content).join("");
 }
 
 function countOf(svg: string, name: string): number {
@@ -79,6 +82,11 @@ describe("readRun()", () => {
     const { environment, results } = readRun(ndjson(lines), "run.ndjson");
     expect(environment).toEqual(ENVIRONMENT);
     expect([environment, ...results] as SuiteLine[]).toEqual(lines);
+  });
+
+  test("reads lines of before there were steps of latency, and those with steps or without any", () => {
+    for (const more of [{}, { latencySteps: null }, { latencySteps: STEPS }])
+      expect(readRun(ndjson([resultLine(10, more)]), "run.ndjson").results).toHaveLength(1);
   });
 
   test("counts empty lines too", () => {
@@ -144,6 +152,23 @@ describe("readRun()", () => {
       { ...good, latencyUs: { p50: 3, p90: 2, p99: 4, max: 5 } },
       "p50, p90, p99 and max in this order, or null",
     ],
+    [
+      "steps that are no pairs",
+      { ...good, latencySteps: [[1, 2, 3]] },
+      "a list of pairs: µs and how many, or null",
+    ],
+    ["half a sample in a step", { ...good, latencySteps: [[1, 0.5]] }, "a list of pairs"],
+    [
+      "steps that fall",
+      {
+        ...good,
+        latencySteps: [
+          [2, 1],
+          [1, 1],
+        ],
+      },
+      "more and more µs, or null",
+    ],
     ["an endless text", { ...good, cell: ["x".repeat(999)] }, "…: expected a text"],
   ])("refuses %s, with the number of the line", (_, line, message) => {
     const text = typeof line === "string" ? line : JSON.stringify(line);
@@ -201,6 +226,12 @@ describe("numbers as text", () => {
     ]);
   });
 
+  test("peerName() calls peers as people do, and others by their own names", () => {
+    expect(["bun-sockets", "c", "bun-udp", "toString", "<other>"].map(peerName)).toEqual([
+      ...["bun-sockets", "C", "Bun.udpSocket", "toString", "<other>"],
+    ]);
+  });
+
   test("environmentText() tells commit, machine and programs, and which are missing is left out", () => {
     expect(environmentText(ENVIRONMENT)).toBe(
       "2026-01-02, commit 0123456789ab · Linux 6.12.0-fixture · Fixture CPU, not measured, 4 cores, 15.6 GiB · load 0.42 · Bun 1.4.5 · Node v26.1.0 · Python 3.13.1",
@@ -239,14 +270,15 @@ describe("charts of rows", () => {
       resultLine(200, { peer: "c" }),
     ];
     const svg = await draw(resultsOf(...lines), "throughput", "paths");
-    expect(groupOf(svg, "bars").match(/fill="url\(#drawn-noisy\)"/g)).toHaveLength(1);
-    expect(svg).toContain('<pattern id="drawn-noisy"');
+    expect(groupOf(svg, "bars").match(/fill="url\(#drawn-noisy-bun-sockets\)"/g)).toHaveLength(1);
+    expect(svg.match(/<pattern id="drawn-noisy-bun-sockets"/g)).toHaveLength(1);
+    expect(svg.match(/<pattern/g)).toHaveLength(1);
     expect(textsOf(svg, "values")).toEqual(["noisy: 7.00–13.0 M", "5.00 M"]);
     expect(groupOf(svg, "bars")).toContain("noisy, no exact number</title>");
     for (const section of ["ratio", "latency", "cpu"]) {
       const other = await draw(resultsOf(...lines), section, "paths");
       expect(textsOf(other, "values")[0], section).toStartWith("noisy: ");
-      expect(other, section).toMatch(/stroke="var\(--noisy\)"/);
+      expect(other, section).toMatch(/fill="(url\(#drawn-noisy-|var\(--paper\))/);
     }
     expect(figureOf(resultsOf(...lines), "throughput", "paths").table.rows[0]).toContain(
       "~10,000,000",
@@ -291,10 +323,92 @@ describe("charts of rows", () => {
     expect(countOf(await draw(none, "latency", "paths"), "points")).toBe(4);
   });
 
+  test("show how a latency is spread: as high as many took so long, and nothing where none did", async () => {
+    const line = resultLine(9, { latencyUs: LATENCY, latencySteps: STEPS });
+    const svg = await draw(resultsOf(line), "latency", "paths");
+    expect(countOf(svg, "shapes")).toBe(1);
+    expect(countOf(svg, "ranges")).toBe(0);
+    const [, outline = ""] = /d="M([^"]+)"/.exec(groupOf(svg, "shapes")) ?? [];
+    const corners = outline.replace("Z", "").split("L");
+    const places = corners.map((one) => one.split(",").map(Number) as [number, number]);
+    // Along the top to the right, and along the bottom back.
+    expect(places).toHaveLength(2 * 2 * 4);
+    const [top, bottom] = [places.slice(0, 8), places.slice(8).reverse()];
+    const heights = top.map(([, y], i) => (bottom[i] as [number, number])[1] - y);
+    expect(heights.map((height) => Math.round(height * 10) / 10)).toEqual([
+      ...[4, 4, 16, 16, 0, 0, 1.2, 1.2],
+    ]);
+    const ends = top.map(([x]) => x);
+    const widths = ends.slice(1).map((x, i) => x - (ends[i] as number));
+    for (const i of [2, 4, 6]) expect(widths[i]).toBeCloseTo(widths[0] as number, 1);
+    for (const i of [1, 3, 5]) expect(widths[i]).toBe(0);
+    const noisy = resultsOf({ ...line, isNoisy: true });
+    expect(groupOf(await draw(noisy, "latency", "paths"), "shapes")).toContain("url(#drawn-noisy-");
+  });
+
+  test("show what a datagram waits for after the kernel has it, where that was measured", async () => {
+    const waitUs = { p50: 3, p90: 5, p99: 7, max: 9 };
+    const run = resultsOf(
+      resultLine(9, { latencyUs: LATENCY, waitUs }),
+      resultLine(9, { peer: "c" }),
+    );
+    const svg = await draw(run, "latency", "after the kernel: paths");
+    expect(textsOf(svg, "values")).toEqual(["p50 3.00, p99 7.00"]);
+    expect(figureOf(run, "latency", "after the kernel: paths").table.rows).toHaveLength(1);
+    expect(await reportPage(run)).toContain("<code>waitUs</code>");
+    const latency = sectionsOf(whole.results).find(({ id }) => id === "latency");
+    for (const { title } of latency?.figures ?? []) expect(title).not.toContain("kernel");
+  });
+
+  test("say who has waited in vain", async () => {
+    const run = resultsOf(
+      resultLine(100, { stalls: 1 }),
+      resultLine(100, { peer: "c", stalls: 0 }),
+    );
+    const svg = await draw(run, "throughput", "paths");
+    expect(groupOf(svg, "bars").match(/waited in vain once<\/title>/g)).toHaveLength(1);
+    expect(await reportPage(run)).toContain("In 1 of them a side has waited in vain");
+    expect(await wholePage).not.toContain("in vain");
+  });
+
+  test("call a cell what it varies, and put batches and sizes in their order", async () => {
+    const of = (question: string, cell: string, other: Partial<ResultLine>) =>
+      resultLine(10, { question, cell: `udp4/64/${cell}`, ...other });
+    const run = resultsOf(
+      of("peers", "sendmmsg-recvmmsg", {}),
+      of("peers", "long", { payloadBytes: 1200 }),
+      of("receive paths", "sendmmsg-recv", { receive: "recv" }),
+      of("receive paths", "gso-gro", { send: "gso", receive: "gro", batch: 1 }),
+      of("receive paths", "sendmmsg-ring/veth-flat-out", { receive: "ring", topology: "veth" }),
+      of("send paths", "gso-recvmmsg", { send: "gso", batch: 1 }),
+      of("topologies", "sendmmsg-recvmmsg/flat-out", {}),
+      of("batches", "sendmmsg-recvmmsg/batch-16", { batch: 16 }),
+      of("batches", "sendmmsg-recvmmsg/batch-1", { batch: 1 }),
+      of("sizes", "most", { payloadBytes: 65_507, batch: 2 }),
+      of("sizes", "more", { payloadBytes: 512 }),
+    );
+    const groups = async (question: string) =>
+      textsOf(await draw(run, "throughput", `Throughput: ${question}`), "groups");
+    expect(await groups("receive paths")).toEqual([
+      ...["recvmmsg", "recv", "gso → gro", "ring, veth, flat-out"],
+    ]);
+    expect(await groups("send paths")).toEqual(["sendmmsg", "gso"]);
+    expect((await groups("topologies")).at(-1)).toBe("flat-out");
+    expect(await groups("batches")).toEqual(["1 a call", "16 a call", "64 a call"]);
+    expect(await groups("sizes")).toEqual([
+      ...["64 bytes, 64 a call", "512 bytes, 64 a call", "1,200 bytes, 64 a call"],
+      "65,507 bytes, 2 a call",
+    ]);
+    const [section] = sectionsOf(run.results);
+    const gigabits = section?.figures.filter(({ title }) => title.includes("Gbit/s"));
+    expect(gigabits?.map(({ title }) => title)).toEqual(["Throughput in Gbit/s: sizes"]);
+    expect(gigabits?.[0]?.table.rows).toHaveLength(4);
+  });
+
   test("show ratios to C with their range, and where C itself stands", async () => {
     const lines = [
-      resultLine(10, { ratioToC: { median: 1, min: 0.9, max: 1.2 } }),
-      resultLine(40, { ratioToC: { median: 4, min: 3.5, max: 5 }, peer: "deno" }),
+      resultLine(10, { ratioToC: { median: 1, min: 0.9, max: 1.1 } }),
+      resultLine(40, { ratioToC: { median: 4, min: 3.5, max: 4.5 }, peer: "deno" }),
       resultLine(10, { peer: "c" }),
     ];
     const svg = await draw(resultsOf(...lines), "ratio", "paths");
@@ -305,6 +419,12 @@ describe("charts of rows", () => {
     const one = /translate\(([\d.]+),/.exec(groupOf(svg, "reference"))?.[1];
     const [ours] = [...groupOf(svg, "points").matchAll(/translate\(([\d.]+),/g)].map(firstNumber);
     expect(ours).toBeCloseTo(Number(one), 1);
+    expect(groupOf(svg, "points")).not.toContain("var(--paper)");
+    // Rounds that agree may have ratios that do not, where C's do not.
+    const wide = resultLine(10, { ratioToC: { median: 1, min: 0.9, max: 1.2 } });
+    const doubtful = await draw(resultsOf(wide), "ratio", "paths");
+    expect(textsOf(doubtful, "values")).toEqual(["noisy: 0.900–1.20"]);
+    expect(groupOf(doubtful, "points")).toContain("var(--paper)");
   });
 
   test("show the CPU time of both sides, and which was not measured", async () => {
@@ -322,6 +442,12 @@ describe("charts of rows", () => {
 });
 
 const LATENCY = { p50: 10, p90: 100, p99: 1000, max: 10_000 };
+// Four times as many in the second step as in the first, none in the third.
+const STEPS = [
+  [8, 100],
+  [9.5137, 400],
+  [13.454, 1],
+] as const;
 
 describe("the cost by batch size", () => {
   const svgOf = async (run: Run) => {
@@ -333,12 +459,38 @@ describe("the cost by batch size", () => {
     const svg = (await svgOf(whole)) as string;
     expect(countOf(svg, "points")).toBe(2 * 2 * 5);
     expect(countOf(svg, "ranges")).toBe(2 * 2 * 5);
-    const keys = [...svg.matchAll(/>([^<]+ bytes)<\/text>/g)].map(([, text]) => text);
-    expect(keys.sort()).toEqual([
-      ...["bun-sockets, 1,200 bytes", "bun-sockets, 64 bytes", "c, 1,200 bytes", "c, 64 bytes"],
-    ]);
-    expect(textsOf(svg, "remarks")).toEqual(["noisy"]);
-    expect(groupOf(svg, "points").match(/url\(#drawn-noisy\)/g)).toHaveLength(1);
+    expect(textsOf(svg, "headings")).toEqual(["64 bytes", "1,200 bytes"]);
+    expect(textsOf(svg, "keys")).toEqual(["bun-sockets", "C", "bun-sockets", "C"]);
+    expect(groupOf(svg, "points").match(/fill="var\(--paper\)"/g)).toHaveLength(1);
+    expect(groupOf(svg, "ranges").match(/stroke-dasharray="3,2"/g)).toHaveLength(1);
+  });
+
+  test("has one scale for all panels: from 0, and twice as dear is twice as high", async () => {
+    const of = (payloadBytes: number, batch: number, ns: number) =>
+      resultLine(ns, {
+        payloadBytes,
+        batch,
+        question: "batches",
+        cell: `${payloadBytes}/${batch}`,
+      });
+    const lines = [of(64, 1, 4000), of(64, 4, 2000), of(64, 16, 1000)];
+    const others = [of(1200, 1, 4000), of(1200, 4, 1000)];
+    const svg = (await svgOf(resultsOf(...lines, ...others))) as string;
+    const places = [...groupOf(svg, "points").matchAll(/translate\(([\d.]+),([\d.]+)\)/g)];
+    const [a, b, c, d, e] = places.map(([, x, y]) => [Number(x), Number(y)]) as [number, number][] &
+      Record<0 | 1 | 2 | 3 | 4, [number, number]>;
+    // Points that cost as much are as high in both panels; one of 0 would be at the lowest tick.
+    expect(d[1]).toBeCloseTo(a[1], 1);
+    expect(e[1]).toBeCloseTo(c[1], 1);
+    expect((b[1] - a[1]) / (c[1] - b[1])).toBeCloseTo(2, 1);
+    expect(textsOf(svg, "ticks")).toContain("0");
+    const zero = 2 * b[1] - a[1];
+    const grid = [...groupOf(svg, "grid").matchAll(/translate\([\d.]+,([\d.]+)\)/g)].map(
+      firstNumber,
+    );
+    expect(Math.max(...grid)).toBeCloseTo(zero, 0);
+    // Each batch four times the one before: as far apart.
+    expect(c[0] - b[0]).toBeCloseTo(b[0] - a[0], 1);
   });
 
   test("takes no point from a question about something else", async () => {
@@ -391,6 +543,46 @@ describe("reportPage()", () => {
       for (const row of table.rows) expect(row).toHaveLength(table.head.length);
     expect(numbers).toContain("425,984");
     expect(numbers).toContain("<td>–</td>");
+  });
+
+  test("holds the lines that it is made of, and says which member each number is", async () => {
+    const page = await wholePage;
+    const [, text = ""] = /download="run.ndjson" href="data:[^,]+,([^"]+)"/.exec(page) ?? [];
+    expect(Buffer.from(text, "base64").toString()).toBe(ndjson(wholeRun()));
+    const numbers = page.slice(page.indexOf('<section id="numbers"'));
+    const head = numbers.slice(0, numbers.indexOf("</thead>"));
+    const members = [...head.matchAll(/<code>(\w+)<\/code>/g)].map(([, name]) => name as string);
+    expect(members.sort()).toEqual(
+      Object.keys(resultLine(10))
+        .filter((name) => name !== "kind")
+        .sort(),
+    );
+  });
+
+  test("shows a member of a later suite among the numbers, whatever it holds", async () => {
+    const later = {
+      ...resultLine(10),
+      stallsPerSecond: 12.5,
+      kernelUs: { p50: 1, p99: 2 },
+      wakeNs: spread(300),
+      list: [1, [2]],
+      nothing: null,
+    };
+    const page = await reportPage(readRun(ndjson([ENVIRONMENT, later]), "run.ndjson"));
+    const numbers = page.slice(page.indexOf('<section id="numbers"'));
+    expect(numbers).toContain("stalls per second<br><code>stallsPerSecond</code>");
+    for (const cell of ["12.5", "p50 1.00, p99 2.00", "300 (288 – 312)", "1.00 2.00"])
+      expect(numbers).toContain(`<td>${cell}</td>`);
+    expect(numbers).toContain("<code>nothing</code>");
+  });
+
+  test("says what was measured, and who takes part, before the first chart", async () => {
+    const page = await wholePage;
+    const before = page.slice(0, page.indexOf("<svg"));
+    expect(before).toContain("What it costs to send and to receive datagrams");
+    expect(before).toContain("there is no network card");
+    expect(before).toContain("Bun.udpSocket <code>bun-udp</code>");
+    expect(page).toContain("The base: UDP over IPv4 on loopback");
   });
 
   test("gives each drawing an id, a title and a description of its own", async () => {
@@ -463,6 +655,9 @@ describe("recordedCharts()", () => {
       expect(svg).toStartWith("<svg xmlns=");
       expect(svg).toContain("prefers-color-scheme:dark");
       expect(textsOf(svg, "environment").join(" ")).toBe(environmentText(ENVIRONMENT));
+      expect(textsOf(svg, "how").join(" ")).toMatch(/^UDP over loopback, .* median of 9 rounds/);
+      expect(svg.length).toBeLessThan(100_000);
+      expect(svg).not.toMatch(/<script|<foreignObject|\son\w+=|@import|\shref=|url\((?!#)/i);
     }
     expect(countOf(charts["throughput.svg"] as string, "bars")).toBe(14);
     expect(await recordedCharts(whole, "run.ndjson")).toEqual(charts);
@@ -488,12 +683,37 @@ describe("recordedCharts()", () => {
     ["of one peer", resultsOf(resultLine(10)), "two peers"],
     [
       "of one batch size",
-      resultsOf(resultLine(10), resultLine(9, { peer: "c" })),
+      resultsOf(
+        resultLine(10, { question: "peers" }),
+        resultLine(9, { question: "peers", peer: "c" }),
+      ),
       "two batch sizes",
+    ],
+    [
+      "of another question alone",
+      resultsOf(resultLine(10), resultLine(9, { peer: "c" })),
+      "no base cell in which two peers were compared",
     ],
     ["of nothing", resultsOf(), "two peers"],
   ])("refuses a run %s", (_, run, message) => {
     expect(recordedCharts(run, "run.ndjson")).rejects.toThrow(message);
+  });
+});
+
+describe("docs/charts", () => {
+  const charts = join(root, "docs", "charts");
+  const names = existsSync(charts) ? readdirSync(charts) : [];
+
+  test("holds only what charts.ts draws", () => {
+    for (const name of names) expect(["cost_by_batch.svg", "throughput.svg"]).toContain(name);
+  });
+
+  test.each(names)("%s is of a run that bench/history.ndjson has", (name) => {
+    const svg = readFileSync(join(charts, name), "utf8");
+    const recorded = readHistory(HISTORY).map(({ at, commit, isDirty, environment }) =>
+      environmentText({ kind: "environment", at, commit, isDirty, ...environment }),
+    );
+    expect(recorded).toContain(textsOf(svg, "environment").join(" "));
   });
 });
 
@@ -523,7 +743,8 @@ describe("on the command line", () => {
     const written = readFileSync(join(out, "throughput.svg"), "utf8");
     expect(written).toBe(charts["throughput.svg"] as string);
     const few = join(folder, "few.ndjson");
-    writeFileSync(few, ndjson([ENVIRONMENT, resultLine(10), resultLine(10, { peer: "c" })]));
+    const base = [{}, { peer: "c" }].map((of) => resultLine(10, { question: "peers", ...of }));
+    writeFileSync(few, ndjson([ENVIRONMENT, ...base]));
     const none = join(folder, "none");
     const ended = run("bench/charts.ts", few, "--out", none);
     expect(ended.exitCode).toBe(1);
