@@ -57,7 +57,8 @@ const HEADER_BYTES = 400;
 const PAGED_BYTES = 16_384;
 
 const OURS_AND_C: readonly PeerName[] = ["bun-sockets", "c"];
-const EVERYBODY: readonly PeerName[] = [
+/** All who take part. */
+export const EVERYBODY: readonly PeerName[] = [
   ...OURS_AND_C,
   "bun-udp",
   "node-dgram-bun",
@@ -155,6 +156,9 @@ function* everyCell(): Generator<Cell> {
 /** All cells, at most 80. */
 export const CELLS: readonly Cell[] = [...everyCell()];
 
+/** What is varied in them. */
+export const QUESTIONS: readonly string[] = [...new Set(CELLS.map(({ question }) => question))];
+
 /**
  * The cells that a name on the command line stands for: its own, those of a question, or those whose
  * names begin with it.
@@ -164,17 +168,56 @@ export function cellsNamed(name: string): readonly Cell[] {
   return exact.length > 0 ? exact : CELLS.filter((one) => one.name.startsWith(name));
 }
 
-/** Seconds that some cells take, about, with so many rounds of so many milliseconds. */
-export function planSeconds(cells: readonly Cell[], rounds: number, roundMs: number): number {
+// What shows most in little time, and what it is: the end of a cell's name.
+const QUICK_ENDS: Readonly<Record<string, string>> = {
+  "sendmmsg-recvmmsg": "64 in a call, by everybody",
+  "send-recvmmsg": "each sent in a call of its own",
+  "sendmmsg-recv": "each received in a call of its own",
+  "gso-gro": "in trains, which the kernel cuts and joins",
+  "sendmmsg-recvmmsg/one-thread": "one thread sends and receives",
+};
+
+/** The cells of the quick form, by their names, and what they are in words. */
+export const QUICK_CELLS: ReadonlyMap<Cell, string> = new Map(
+  SIZES.flatMap((bytes) => [
+    ...Object.entries(QUICK_ENDS).map(([end, what]) => [`udp4/${bytes}/${end}`, what] as const),
+    [`udp6/${bytes}/sendmmsg-recvmmsg`, "IPv6"] as const,
+    [`unix/${bytes}/sendmmsg-recvmmsg`, "a Unix datagram socket"] as const,
+  ]).flatMap(([name, what]) => CELLS.filter((one) => one.name === name).map((one) => [one, what])),
+);
+
+/** How much of each cell is measured. */
+export interface Form {
+  readonly rounds: number;
+  readonly roundMs: number;
+  /** Whether strace counts the system calls of who does not count its own, in a run of its own. */
+  readonly hasCalls: boolean;
+  /** Whether memory is measured, which takes a run of its own that is long enough to tell. */
+  readonly hasGrowth: boolean;
+}
+
+/** How the whole suite is measured. */
+export const WHOLE: Form = { rounds: 9, roundMs: 400, hasCalls: true, hasGrowth: true };
+
+/** What is enough for a first look, and for somebody who waits for it. */
+export const QUICK: Form = { rounds: 3, roundMs: 100, hasCalls: false, hasGrowth: false };
+
+/** Seconds that some cells take, about. */
+export function planSeconds(cells: readonly Cell[], form: Form): number {
+  const { rounds, roundMs, hasCalls, hasGrowth } = form;
+  const extraSeconds = hasCalls || hasGrowth ? EXTRA_SECONDS : 0;
   const pairs = cells.flatMap(({ peers, flow }) => peers.map(() => flow));
   const seconds = pairs.map((flow) => {
-    const quietMs = flow === "flat" ? QUIET_MS : 0;
-    return START_SECONDS + (rounds * (roundMs + quietMs)) / 1000;
+    const waits = flow === "flat" ? rounds + (hasGrowth ? EXTRA_ROUNDS : 0) : 0;
+    return START_SECONDS + extraSeconds + (rounds * roundMs + waits * QUIET_MS) / 1000;
   });
   return seconds.reduce((sum, one) => sum + one, 0);
 }
 
-// Starting, warming up, and the runs that count system calls and memory.
-const START_SECONDS = 1;
+// Starting, and warming up.
+const START_SECONDS = 0.2;
+// The runs that count system calls and memory, and read the kernel's times.
+const EXTRA_SECONDS = 0.8;
+const EXTRA_ROUNDS = 5;
 // A receiver does not know what is lost: it waits.
 const QUIET_MS = 250;

@@ -6,13 +6,17 @@
 import { createHistogram } from "node:perf_hooks";
 import { max, median, min } from "simple-statistics";
 import type { Cell } from "./cells.ts";
-import type { CallCounts, Pair, Round } from "./peers/suite_programs.ts";
-import type { ResultLine, Spread } from "./results.ts";
+import type { Allocated } from "./peers/suite_memory.ts";
+import type { Pair } from "./peers/suite_programs.ts";
+import type { CallCounts, Round } from "./peers/suite_round.ts";
+import type { LatencySteps, ResultLine, Spread } from "./results.ts";
 
 /** What was found out beside the rounds. */
 export interface Extras {
   readonly calls: CallCounts;
-  readonly bytesAllocated: number | null;
+  readonly allocated: Allocated;
+  /** How long datagrams have waited since the kernel had them, in nanoseconds. */
+  readonly waits: readonly number[] | null;
 }
 
 /** Who was measured, where, and with which buffers. */
@@ -20,10 +24,15 @@ export type Measured = Pick<Pair, "peer" | "cell" | "sendBufferBytes" | "receive
 
 const NOISE = 0.25;
 const DIGITS = 5;
+const STEPS_OF_AN_OCTAVE = 4;
 
 // More digits than any measurement has, and none of those that only make lines long.
 function round(value: number): number {
   return Number(value.toPrecision(DIGITS));
+}
+
+function roundOrNull(value: number | null): number | null {
+  return value === null ? null : round(value);
 }
 
 function spreadOf(values: readonly number[]): Spread {
@@ -41,15 +50,29 @@ function spreadOrNull(values: readonly (number | null)[]): Spread | null {
   return known.length === 0 ? null : spreadOf(known);
 }
 
-function latencyOf(rounds: readonly Round[]): ResultLine["latencyUs"] {
+function latencyOf(samples: readonly number[]): ResultLine["latencyUs"] {
   const histogram = createHistogram();
   // Not before it was sent, whatever the clocks of two cores say.
-  for (const { samples } of rounds)
-    for (const sample of samples) histogram.record(Math.max(1, Math.round(sample)));
+  for (const sample of samples) histogram.record(Math.max(1, Math.round(sample)));
   if (histogram.count === 0) return null;
   // What it gives is the end of a bucket.
   const at = (percent: number) => Math.min(histogram.percentile(percent), histogram.max) / 1000;
   return { p50: at(50), p90: at(90), p99: at(99), max: histogram.max / 1000 };
+}
+
+/** How many samples took how long, by quarters of an octave. */
+export function stepsOf(rounds: readonly Pick<Round, "samples">[]): LatencySteps | null {
+  const counts = new Map<number, number>();
+  for (const { samples } of rounds) {
+    for (const sample of samples) {
+      const step = Math.ceil(STEPS_OF_AN_OCTAVE * Math.log2(Math.max(1, sample) / 1000));
+      counts.set(step, (counts.get(step) ?? 0) + 1);
+    }
+  }
+  if (counts.size === 0) return null;
+  return [...counts]
+    .sort(([a], [b]) => a - b)
+    .map(([step, count]) => [round(2 ** (step / STEPS_OF_AN_OCTAVE)), count]);
 }
 
 function formOf({ peer, cell }: Measured): Cell["form"] {
@@ -64,7 +87,7 @@ export function lineOf(
   peer: Measured,
   rounds: readonly Round[],
   inC: readonly Round[] | undefined,
-  { calls, bytesAllocated }: Extras,
+  { calls, allocated, waits }: Extras,
 ): ResultLine {
   const { cell, sendBufferBytes, receiveBufferBytes } = peer;
   const ns = spreadOf(rounds.map((round) => round.ns));
@@ -87,13 +110,19 @@ export function lineOf(
     sendCallsPerDatagram: middleOf(rounds.map(({ sendCalls }) => sendCalls)) ?? calls.send,
     receiveCallsPerDatagram:
       middleOf(rounds.map(({ receiveCalls }) => receiveCalls)) ?? calls.receive,
-    bytesAllocatedPerDatagram: bytesAllocated === null ? null : round(bytesAllocated),
+    bytesAllocatedPerDatagram: roundOrNull(allocated.both),
+    sendBytesPerDatagram: roundOrNull(allocated.send),
+    receiveBytesPerDatagram: roundOrNull(allocated.receive),
     achievedSendBatch: middleOf(rounds.map((round) => round.sendBatch)),
     achievedReceiveBatch: middleOf(rounds.map((round) => round.receiveBatch)),
     achievedSegments: middleOf(rounds.map((round) => round.segments)),
     sendBufferBytes,
     receiveBufferBytes,
-    latencyUs: latencyOf(rounds),
+    plainShare: middleOf(rounds.map(({ plain }) => plain)),
+    stalls: rounds.reduce((sum, { stalls }) => sum + stalls, 0),
+    latencyUs: latencyOf(rounds.flatMap(({ samples }) => samples)),
+    latencySteps: stepsOf(rounds),
+    waitUs: latencyOf(waits ?? []),
     ratioToC: inC === undefined || peer.peer === "c" ? null : spreadOf(ratios),
     isNoisy: (ns.max - ns.min) / ns.median > NOISE,
   };

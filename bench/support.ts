@@ -97,10 +97,10 @@ export function readOptions(): Options {
  * Runs a case: the peers in turn, another one first in each round, after a round that is not
  * counted and that tells how many groups make a round of the length that was asked for.
  */
-export async function runCase(
+async function runCase(
   { peers, ...of }: Case,
   options: Options,
-  onRound: (last: Counts) => void = () => {},
+  onRound: () => void,
 ): Promise<Line[]> {
   const chosen = peers.filter(({ name }) => options.only === undefined || name === options.only);
   const rounds = new Map<string, Counts[]>(chosen.map(({ name }) => [name, []]));
@@ -112,7 +112,7 @@ export async function runCase(
       const peer = chosen[(k + round) % chosen.length] as Peer;
       const counts = await runChecked(peer, groups.get(peer.name) as number);
       rounds.get(peer.name)?.push(counts);
-      onRound(counts);
+      onRound();
     }
   }
   for (const peer of peers) await peer.close();

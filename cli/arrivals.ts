@@ -25,21 +25,41 @@ export class Arrivals {
   first = -1;
   /** The highest number that came, or -1. */
   highest = -1;
-  /** How many were sent, once the sender has said so. */
-  sent: number | undefined;
+  /** Datagrams that were lost for want of room in the receive buffer of this host, as far as known. */
+  inBuffer = 0;
   /** How unevenly they come, in nanoseconds: the interarrival jitter of RFC 3550, section 6.4.1. */
   jitterNs = 0;
   #transitNs = Number.NaN;
+  /** Numbers that there are, and those of them that were never sent, once the sender has said so. */
+  #numbers: number | undefined;
+  #unsent = 0;
   readonly #seen = new Int32Array(WINDOW / 32);
+
+  /** Numbers that are known to have been given to datagrams. */
+  get numbers(): number {
+    return Math.max(this.#numbers ?? 0, this.highest + 1);
+  }
+
+  /** How many were sent, once the sender has said so. */
+  get sent(): number | undefined {
+    return this.#numbers === undefined ? undefined : this.#numbers - this.#unsent;
+  }
 
   /** Datagrams that are known to have been sent. */
   get expected(): number {
-    return Math.max(this.sent ?? 0, this.highest + 1);
+    return this.numbers - this.#unsent;
   }
 
   /** Datagrams that were sent and have not come. */
   get lost(): number {
-    return this.expected - this.received;
+    // Of a train that could not be sent some may have been.
+    return Math.max(0, this.expected - this.received);
+  }
+
+  /** Of the lost ones, those for which the receive buffer of this host had no room. */
+  get lostInBuffer(): number {
+    // What was missed may have come later.
+    return Math.min(this.inBuffer, this.lost);
   }
 
   /** Notes a number that has come. Tells whether it counts: not when it is a duplicate, or too late. */
@@ -73,9 +93,12 @@ export class Arrivals {
     this.#transitNs = transitNs;
   }
 
-  /** Notes how many were sent, as the sender says in the end. */
-  end(sent: number): void {
-    this.sent = Math.max(this.sent ?? 0, sent);
+  /** Notes how many numbers there are, and how many of them were never sent, as the sender says in the end. */
+  end(numbers: number, unsent = 0): void {
+    // Less than what has come is not believed.
+    if (numbers < (this.#numbers ?? 0)) return;
+    this.#numbers = numbers;
+    this.#unsent = unsent;
   }
 
   #has(sequence: number): boolean {

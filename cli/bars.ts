@@ -2,6 +2,7 @@
 const STEPS = 8;
 const OCTAVES = 53;
 const ROWS_MAX = 16;
+const ROWS_MIN = 4;
 const WIDTH = 40;
 
 /** A row of a histogram: from this on, below that, how many. */
@@ -26,11 +27,14 @@ export class Bars {
     const first = this.#counts.findIndex((count) => count > 0);
     const last = this.#counts.findLastIndex((count) => count > 0);
     if (first < 0) return [];
+    // Few numbers in many rows are mostly gaps.
+    const total = this.#counts.reduce((sum, count) => sum + count, 0);
+    const most = Math.min(ROWS_MAX, Math.max(ROWS_MIN, Math.ceil(2 * Math.sqrt(total))));
     for (let merged = 1; ; merged *= 2) {
       const begin = Math.floor(first / merged);
       const end = Math.floor(last / merged) + 1;
       // Two rows at least: one alone is as wide as all of them.
-      if (end - begin > ROWS_MAX) continue;
+      if (end - begin > most) continue;
       return Array.from({ length: end - begin }, (_, k) => this.#row((begin + k) * merged, merged));
     }
   }

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "..");
@@ -30,7 +30,10 @@ const packages = inputs.flatMap(
 const licences = [...new Set(packages)].sort().map((name) => {
   const folder = join(root, "node_modules", name);
   const { version } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-  return `${name} ${version}\n\n${readFileSync(join(folder, "LICENSE"), "utf8").trim()}\n`;
+  const licence = readdirSync(folder).find((file) => /^licen[cs]e\b/i.test(file));
+  if (licence === undefined)
+    throw new Error(`Cannot bundle ${name}: expected its licence beside it`);
+  return `${name} ${version}\n\n${readFileSync(join(folder, licence), "utf8").trim()}\n`;
 });
 const code = (await bundle.text()).replace(/^\/\/ @bun\n/, "");
 writeFileSync(target, `// @bun\n/*!\nWith this file come:\n\n${licences.join("\n")}*/\n${code}`);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Command } from "commander";
+import { Command, CommanderError } from "commander";
 import { BrokenPipe, Output, say } from "./output.ts";
 
 /** 0: done. */
@@ -136,6 +136,42 @@ export async function reporting(work: () => Promise<void>, report: () => void): 
 /** Whether nobody reads any more what is written: text, or a file on standard output. */
 function isBrokenPipe(error: unknown): boolean {
   return error instanceof BrokenPipe || (error as { code?: unknown } | null)?.code === "EPIPE";
+}
+
+/** Runs a program, with all commands that it has, and sets the exit code. */
+export async function runProgram(program: Command, values: readonly string[]): Promise<void> {
+  const output = new Output();
+  for (const command of [program, ...program.commands]) {
+    command.helpOption("-h, --help", "this text").exitOverride();
+    command.configureOutput({
+      writeOut: (text) => output.text(text),
+      writeErr: say,
+      outputError: (text, write) => write(errorLines(command, text)),
+      // Colours nowhere, so nothing has to find out about terminals.
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    });
+  }
+  try {
+    await program.parseAsync(values, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    process.exitCode = error.exitCode === 0 ? SUCCESS : USAGE;
+  }
+  try {
+    output.flush();
+  } catch (error) {
+    if (error instanceof BrokenPipe) return;
+    say(`${program.name()}: ${(error as Error).message}\n`);
+    process.exitCode = FAILURE;
+  }
+}
+
+/** Commander's "error: …" in the form of all our errors, with where to read on. */
+function errorLines(command: Command, text: string): string {
+  const name = commandPath(command);
+  const message = text.replace(/^error: /, "").trimEnd();
+  return `${name}: ${message.replaceAll("\n", " ")}\nhint: ${name} --help\n`;
 }
 
 /** How a command is called: "bun-sockets dump". */

@@ -1,6 +1,7 @@
 import {
   DatagramBatch,
   type InetAddress,
+  LossWindow,
   pollSync,
   TimeoutError,
   type UdpSocket,
@@ -14,11 +15,21 @@ import {
   SUCCESS,
   withAction,
 } from "./command.ts";
-import { bindAt, type FamilyOptions, localArgument, withFamily } from "./endpoint.ts";
+import {
+  bindAt,
+  type FamilyOptions,
+  localArgument,
+  type SharingOptions,
+  withFamily,
+  withSharing,
+} from "./endpoint.ts";
 import { type EndOptions, receiveUntilEnd, withEnd } from "./reception.ts";
 import { round } from "./spread.ts";
+import { byteCount } from "./values.ts";
 
-interface EchoOptions extends CommonOptions, EndOptions, FamilyOptions {}
+interface EchoOptions extends CommonOptions, EndOptions, FamilyOptions, SharingOptions {
+  readonly buffer?: number;
+}
 
 const CAPACITY = 64;
 // The longest datagram there is.
@@ -26,6 +37,9 @@ const SLOT_BYTES = 65_536;
 /** Senders of which it is remembered whether they are answered. */
 const PEERS = 4096;
 const ROOM_MS = 100;
+const US = 1e3;
+/** Of fewer datagrams it is what starting costs. */
+const CPU_COUNT = 1000;
 
 /** `echo`: sends back what it gets. */
 export function echoCommand(): Command {
@@ -34,9 +48,15 @@ export function echoCommand(): Command {
       ["bun-sockets echo 7000", "at port 7000 of all addresses, until Ctrl-C"],
       ["bun-sockets echo 127.0.0.1:7000 --count 100", "ends after a hundred"],
       ["bun-sockets echo [::1]:7000 --idle 5s --json", "ends when nobody asks any more"],
+      ["bun-sockets echo 7000 --reuse-port", "on each core one of these: they share the senders"],
     ],
   }).addArgument(localArgument());
-  return withAction<EchoOptions>(withFamily(withEnd(command)), (run, options) =>
+  withEnd(command).option(
+    "--buffer <bytes>",
+    'of receive buffer: "262144", "4Mi"; default: the system\'s',
+    byteCount(2 ** 30 - 1),
+  );
+  return withAction<EchoOptions>(withFamily(withSharing(command)), (run, options) =>
     echo(run, options, command),
   );
 }
@@ -46,7 +66,7 @@ async function echo(run: Run, options: EchoOptions, command: Command): Promise<n
   using socket = await bindAt(
     command.processedArgs[0],
     options,
-    { metadata: ["destination"] },
+    { receiveBufferBytes: options.buffer, metadata: ["destination"] },
     run.stop,
   );
   using batch = new DatagramBatch<InetAddress>({
@@ -78,7 +98,9 @@ class Answerer {
   readonly #port: number;
   readonly #kept = new Uint16Array(new ArrayBuffer(2 * CAPACITY));
   readonly #failures = new Map<string, number>();
+  readonly #loss: LossWindow;
   readonly #begin = performance.now();
+  #startCpu: NodeJS.CpuUsage | undefined;
   #received = 0;
   #answered = 0;
   #bytes = 0;
@@ -88,12 +110,14 @@ class Answerer {
     this.#socket = socket;
     this.#batch = batch;
     this.#port = socket.localAddress.port;
+    this.#loss = new LossWindow(socket);
   }
 
   /** Answers the batch. */
   take(): number {
     const batch = this.#batch;
     const received = batch.count;
+    this.#startCpu ??= process.cpuUsage();
     this.#received += received;
     this.#refuseEchoes();
     batch.reply();
@@ -145,6 +169,10 @@ class Answerer {
   report({ json, output }: Run): void {
     const durationMs = performance.now() - this.#begin;
     const failures = [...this.#failures];
+    const { user, system } = process.cpuUsage(this.#startCpu);
+    const received = this.#received;
+    const { socketDrops } = this.#loss.take();
+    const cpuNs = received > 0 ? round(((user + system) * US) / received, 1) : null;
     if (json) {
       output.json({
         type: "summary",
@@ -153,7 +181,9 @@ class Answerer {
         bytes: this.#bytes,
         refused: this.#refused,
         failures: Object.fromEntries(failures),
+        kernelDrops: socketDrops,
         durationMs: round(durationMs, 3),
+        cpuNsPerDatagram: cpuNs,
       });
       return;
     }
@@ -161,9 +191,14 @@ class Answerer {
       `${this.#received} received, ${this.#answered} answered, ${this.#bytes} bytes in ` +
         `${round(durationMs / 1000, 3)} s`,
     );
+    if (received >= CPU_COUNT) output.line(`CPU time: ${cpuNs} ns a datagram`);
     if (this.#refused > 0)
       output.line(
         `not answered: ${this.#refused} from port ${this.#port}, which may be an echo server`,
+      );
+    if (socketDrops > 0)
+      output.line(
+        `dropped by the kernel: ${socketDrops}, for which the receive buffer had no room`,
       );
     for (const [code, count] of failures) output.line(`not answered: ${count} (${code})`);
   }

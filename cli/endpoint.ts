@@ -5,6 +5,7 @@
  */
 import { type InetAddress, resolve, UdpSocket, type UdpSocketOptions } from "bun-sockets";
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
+import type { Run } from "./command.ts";
 
 /** The options that choose among the addresses of a name. */
 export interface FamilyOptions {
@@ -29,6 +30,39 @@ export function withFamily(command: Command): Command {
   return command
     .addOption(new Option("-4, --ipv4", "over IPv4 only").conflicts("ipv6"))
     .addOption(new Option("-6, --ipv6", "over IPv6 only").conflicts("ipv4"));
+}
+
+/** Whether datagrams may go out in fragments. */
+export interface FragmentOptions {
+  /** Of payload. */
+  readonly size: number;
+  readonly fragment: boolean;
+}
+
+/** Bytes before the payload, from IP's on. */
+const HEADERS = { ipv4: 28, ipv6: 48 } as const;
+
+/** Adds --no-fragment. */
+export function withFragments(command: Command): Command {
+  return command.addOption(
+    new Option("--no-fragment", "nothing that is longer than the path's MTU, here or on its way"),
+  );
+}
+
+/** Says whether datagrams may go out in fragments; before the socket has a peer. */
+export function setFragments(socket: UdpSocket, { fragment }: FragmentOptions): void {
+  if (!fragment) socket.pathMtuDiscovery = "do";
+}
+
+/** Tells where datagrams go out in fragments: then counters of interfaces count more than there are. */
+export function noteFragments(run: Run, socket: UdpSocket, options: FragmentOptions): void {
+  const { pathMtu = Number.POSITIVE_INFINITY } = socket;
+  const most = pathMtu - HEADERS[socket.family];
+  if (!options.fragment || options.size <= most) return;
+  run.note(
+    `${options.size} bytes do not fit the path's MTU of ${pathMtu}: each goes out in fragments, ` +
+      `and is lost with any of them; ${most} bytes fit`,
+  );
 }
 
 /** Reads where to send: "example.com:9000", "[2001:db8::1]:9000". */
@@ -74,6 +108,24 @@ export async function addressOf(
   return first.address;
 }
 
+/** Whether others may receive at the same port. */
+export interface SharingOptions {
+  readonly reusePort?: true;
+}
+
+/** Adds --reuse-port. */
+export function withSharing(command: Command): Command {
+  return command.option(
+    "--reuse-port",
+    "several may receive at this port (SO_REUSEPORT): each gets some of the senders",
+  );
+}
+
+/** What a refusal by the network is called, with what it means. */
+export function refusalText(code: string): string {
+  return code === "ECONNREFUSED" ? `${code}: nobody is at that port` : code;
+}
+
 /** How an endpoint is called: as it was given, and its address where that was a name. */
 export function titleOf({ host }: Endpoint, address: InetAddress): string {
   return host === address.host || host === "" ? `${address}` : `${host} (${address})`;
@@ -82,11 +134,12 @@ export function titleOf({ host }: Endpoint, address: InetAddress): string {
 /** Opens a socket at an endpoint: without a host at all addresses, of both families if it can be. */
 export async function bindAt(
   endpoint: Endpoint,
-  family: FamilyOptions,
-  options: UdpSocketOptions,
+  { reusePort, ...family }: FamilyOptions & SharingOptions,
+  own: UdpSocketOptions,
   signal: AbortSignal,
 ): Promise<UdpSocket> {
   const { host, port } = endpoint;
+  const options = { ...own, reusePort: reusePort === true };
   if (host !== "") return UdpSocket.bind(await addressOf(endpoint, family, signal), options);
   if (family.ipv6) return UdpSocket.bind(`[::]:${port}`, { ...options, ipv6Only: true });
   if (!family.ipv4) {

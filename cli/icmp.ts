@@ -8,7 +8,7 @@ import {
   SUCCESS,
   withAction,
 } from "./command.ts";
-import { round, Spread } from "./spread.ts";
+import { round, Spread, spreadText } from "./spread.ts";
 import { duration, integer } from "./values.ts";
 
 interface IcmpOptions extends CommonOptions {
@@ -162,7 +162,6 @@ class Tally {
     ];
     output.line(`${this.#title}: ${rest.join(", ")}`);
     if (roundTripMs === undefined) return;
-    const numbers = Object.entries(roundTripMs).map(([name, value]) => `${name} ${value}`);
-    output.line(`round trip in ms: ${numbers.join(", ")}`);
+    output.line(`round trip in ms: ${spreadText(roundTripMs)}`);
   }
 }

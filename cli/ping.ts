@@ -14,9 +14,14 @@ import {
   addressOf,
   type Endpoint,
   type FamilyOptions,
+  type FragmentOptions,
+  noteFragments,
+  refusalText,
   remote,
+  setFragments,
   titleOf,
   withFamily,
+  withFragments,
 } from "./endpoint.ts";
 import {
   Clock,
@@ -30,10 +35,10 @@ import {
   setSequence,
   setTime,
 } from "./probe.ts";
-import { round, Spread } from "./spread.ts";
-import { integer, duration as time } from "./values.ts";
+import { round, Spread, spreadText } from "./spread.ts";
+import { count, durationAboveZero, integer, duration as time } from "./values.ts";
 
-interface PingOptions extends CommonOptions, FamilyOptions {
+interface PingOptions extends CommonOptions, FamilyOptions, FragmentOptions {
   readonly count?: number;
   /** In milliseconds, as `timeout`. */
   readonly interval: number;
@@ -74,7 +79,7 @@ export function pingCommand(): Command {
     },
   )
     .argument("<target>", 'whom to ask: "host:port"', remote)
-    .option("-c, --count <probes>", "end after so many", integer(1, 2 ** 31 - 1))
+    .option("-c, --count <probes>", 'end after so many: "100", "10k"', count(2 ** 31 - 1))
     .addOption(
       new Option(
         "-i, --interval <time>",
@@ -85,12 +90,12 @@ export function pingCommand(): Command {
     )
     .addOption(
       new Option("--timeout <time>", "how long an answer may take")
-        .argParser(time)
+        .argParser(durationAboveZero)
         .default(2000, "2s"),
     )
     .option("-s, --size <bytes>", "of payload", integer(PROBE_BYTES, 65_507), 64)
     .option("-q, --quiet", "only the summary");
-  return withAction<PingOptions>(withFamily(command), (run, options) =>
+  return withAction<PingOptions>(withFamily(withFragments(command)), (run, options) =>
     ping(run, options, command.processedArgs[0]),
   );
 }
@@ -99,12 +104,14 @@ async function ping(run: Run, options: PingOptions, target: Endpoint): Promise<n
   const address = await addressOf(target, options, run.stop);
   // What the network refuses is told, and fails no send.
   using socket = UdpSocket.open(address, { queueErrors: true, metadata: ["timestamp"] });
+  setFragments(socket, options);
   socket.connectSync(address);
   using batch = new DatagramBatch({ capacity: CAPACITY, slotBytes: SLOT_BYTES });
   const title = titleOf(target, address);
   const pinger = new Pinger(run, socket, batch, options, address);
   if (!run.json) run.output.line(`${title}: ${options.size} bytes of payload`);
   run.output.flush();
+  noteFragments(run, socket, options);
   await reporting(
     () => pinger.send(),
     () => pinger.report(title),
@@ -238,7 +245,9 @@ class Pinger {
   #listen(): void {
     while (this.#socket.tryReceiveBatch(this.#batch) > 0) this.#takeBatch();
     for (let e = this.#socket.tryReceiveError(); e; e = this.#socket.tryReceiveError())
-      if (e.kind === "icmp" || e.kind === "local") this.#refuse(e.code);
+      // What this host could not send is known by the send that failed.
+      if (e.kind === "icmp") this.#refuse(e.code);
+      else if (e.kind === "pathMtu" && e.offender) this.#refuse("EMSGSIZE");
   }
 
   #refuse(code: string): void {
@@ -389,10 +398,10 @@ class Pinger {
       ...named(this.#foreign, "foreign"),
     ];
     output.line(`${title}: ${rest.join(", ")}`);
-    for (const [code, count] of this.#refusals) output.line(`refused: ${count} (${code})`);
+    for (const [code, count] of this.#refusals)
+      output.line(`refused: ${count} (${refusalText(code)})`);
     if (roundTripUs === undefined) return;
-    const numbers = Object.entries(roundTripUs).map(([name, value]) => `${name} ${value}`);
-    output.line(`round trip in µs: ${numbers.join(", ")}`);
+    output.line(`round trip in µs: ${spreadText(roundTripUs)}`);
     for (const line of barLines(rows, (ns) => `${us(ns)} µs`)) output.line(line);
   }
 }

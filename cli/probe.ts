@@ -7,6 +7,7 @@
  *      8  sequence number, 64 bits, from 0; of "over" how many there were
  *     16  seconds of the system's clock, just before it was sent
  *     20  nanoseconds after that
+ *     24  only of "over": how many of these numbers were never sent, 64 bits
  *
  * @module
  */
@@ -15,6 +16,8 @@ import { clock_gettime } from "bun-sockets/sys";
 
 /** Bytes of payload that a datagram has at least. */
 export const PROBE_BYTES = 24;
+/** Bytes of payload of "over". */
+export const OVER_BYTES = 32;
 /** What stands in place of a kind where a datagram is not ours. */
 export const FOREIGN = -1;
 /** One of a run. */
@@ -27,6 +30,7 @@ const RUN = 4;
 const SEQUENCE = 8;
 const SECONDS = 16;
 const NANOSECONDS = 20;
+const UNSENT = 24;
 const HIGH = 2 ** 32;
 // A sequence number is a number: exact up to 2^53.
 const SEQUENCE_HIGH_MAX = 2 ** 21 - 1;
@@ -49,8 +53,17 @@ export function setRun(view: DataView, at: number, kind: number, run: number): v
 
 /** Writes the sequence number. */
 export function setSequence(view: DataView, at: number, sequence: number): void {
-  view.setUint32(at + SEQUENCE, sequence < HIGH ? 0 : Math.floor(sequence / HIGH));
-  view.setUint32(at + SEQUENCE + 4, sequence);
+  setCount(view, at + SEQUENCE, sequence);
+}
+
+/** Writes into "over" how many numbers were never sent. */
+export function setUnsent(view: DataView, at: number, count: number): void {
+  setCount(view, at + UNSENT, count);
+}
+
+function setCount(view: DataView, at: number, count: number): void {
+  view.setUint32(at, count < HIGH ? 0 : Math.floor(count / HIGH));
+  view.setUint32(at + 4, count);
 }
 
 /** Writes when it is sent. */
@@ -78,6 +91,13 @@ export function runOf(view: DataView, at: number): number {
 /** Its sequence number. */
 export function sequenceOf(view: DataView, at: number): number {
   return view.getUint32(at + SEQUENCE) * HIGH + view.getUint32(at + SEQUENCE + 4);
+}
+
+/** How many numbers "over", of so many bytes, says were never sent: 0 where it says nothing that can be. */
+export function unsentOf(view: DataView, at: number, length: number): number {
+  if (length < OVER_BYTES) return 0;
+  const unsent = view.getUint32(at + UNSENT) * HIGH + view.getUint32(at + UNSENT + 4);
+  return unsent <= sequenceOf(view, at) ? unsent : 0;
 }
 
 /** Nanoseconds from when it was sent to a time. */

@@ -5,7 +5,7 @@
  */
 import { type DatagramBatch, TimeoutError, type UdpSocket } from "bun-sockets";
 import { type Command, Option } from "commander";
-import { integer, duration as time } from "./values.ts";
+import { count, durationAboveZero as time } from "./values.ts";
 
 /** The options that say when to end. */
 export interface EndOptions {
@@ -34,7 +34,7 @@ const CHARGE_BYTES = 512;
 /** Adds --count, --duration and --idle. */
 export function withEnd(command: Command): Command {
   return command
-    .option("-c, --count <datagrams>", "end when so many have come", integer(1, 2 ** 53 - 1))
+    .option("-c, --count <datagrams>", 'end when so many have come: "10k"', count(2 ** 53 - 1))
     .addOption(
       new Option("-d, --duration <time>", 'end after so long: seconds, or "500ms"').argParser(time),
     )

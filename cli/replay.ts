@@ -15,6 +15,7 @@ import {
   SUCCESS,
   withAction,
 } from "./command.ts";
+import { Pause } from "./pause.ts";
 import { round, Spread } from "./spread.ts";
 import { integer, positive } from "./values.ts";
 
@@ -32,14 +33,7 @@ const CAPACITY = 64;
 const SLOT_BYTES = 66_000;
 const NS = 1e9;
 const US = 1e3;
-// Bun's timers are a millisecond late, and blocking the thread about a tenth of that: what is left then
-// is spent looking at the clock.
-const TIMER_SLACK_NS = 2e6;
-const SLEEP_SLACK_NS = 150e3;
-// So often at least there is a turn of the event loop, for Ctrl-C.
-const TURN_NS = 20e6;
 const FULL_QUEUE_MS = 1;
-const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
 /** `replay`: sends the frames of a capture file. */
 export function replayCommand(): Command {
@@ -152,12 +146,12 @@ class Sender {
   readonly #socket: PacketSocket;
   readonly #batch: DatagramBatch;
   readonly #stop: AbortSignal;
+  readonly #pause: Pause;
   readonly #due = new Float64Array(CAPACITY);
   readonly #late = new Spread();
   readonly #failures = new Map<string, number>();
   #start = 0;
   #end = 0;
-  #turn = 0;
   #frames = 0;
   #bytes = 0;
   #cut = 0;
@@ -166,6 +160,7 @@ class Sender {
     this.#socket = socket;
     this.#batch = batch;
     this.#stop = stop;
+    this.#pause = new Pause(stop);
     batch.count = 0;
     // The first call takes a millisecond, which the first frame would be late.
     socket.sendBatchSync(batch);
@@ -177,11 +172,11 @@ class Sender {
   }
 
   async add(packet: CapturedPacket, due: number): Promise<void> {
-    if (this.#start === 0) this.#start = this.#end = this.#turn = Bun.nanoseconds();
+    if (this.#start === 0) this.#start = this.#end = Bun.nanoseconds();
     const batch = this.#batch;
     const at = this.#start + due;
     if (batch.count === CAPACITY || (batch.count > 0 && at > Bun.nanoseconds())) await this.flush();
-    await this.#until(at);
+    await this.#pause.until(at);
     if (this.#stop.aborted) return;
     const { bytes, originalLength } = packet;
     if (bytes.length < originalLength) this.#cut++;
@@ -192,24 +187,6 @@ class Sender {
     const slot = batch.count++;
     batch.write(slot, bytes);
     this.#due[slot] = at;
-  }
-
-  async #until(at: number): Promise<void> {
-    for (;;) {
-      const now = Bun.nanoseconds();
-      const left = at - now;
-      if (left > TIMER_SLACK_NS || now - this.#turn > TURN_NS) {
-        const pauseNs = Math.min(TURN_NS, left - TIMER_SLACK_NS);
-        if (pauseNs > 0) await Bun.sleep(pauseNs / 1e6);
-        else await new Promise((resolve) => setImmediate(resolve));
-        this.#turn = Bun.nanoseconds();
-      } else if (left > SLEEP_SLACK_NS) {
-        // Nobody wakes it: it is a sleep of parts of a millisecond, which Bun.sleepSync is not.
-        Atomics.wait(NEVER, 0, 0, (left - SLEEP_SLACK_NS) / 1e6);
-      }
-      // What is left is too short to sleep.
-      if (left <= 0 || this.#stop.aborted) return;
-    }
   }
 
   /** Sends what there is. */

@@ -7,7 +7,6 @@ import {
   type UdpSocket,
 } from "bun-sockets";
 import { type Command, Option } from "commander";
-import { Arrivals } from "./arrivals.ts";
 import {
   type CommonOptions,
   makeCommand,
@@ -16,13 +15,22 @@ import {
   SUCCESS,
   withAction,
 } from "./command.ts";
-import { bindAt, type FamilyOptions, localArgument, withFamily } from "./endpoint.ts";
-import { Clock, FOREIGN, kindOf, OVER, runOf, runText, sequenceOf, transitNs } from "./probe.ts";
+import {
+  bindAt,
+  type FamilyOptions,
+  localArgument,
+  type SharingOptions,
+  withFamily,
+  withSharing,
+} from "./endpoint.ts";
+import { Clock, FOREIGN, kindOf, OVER, runOf, sequenceOf, transitNs, unsentOf } from "./probe.ts";
 import { type EndOptions, receiveUntilEnd, withEnd } from "./reception.ts";
-import { round, Spread } from "./spread.ts";
-import { integer } from "./values.ts";
+import { Runs, type SenderRun } from "./runs.ts";
+import { round, spreadText } from "./spread.ts";
+import { bitRateText, rateText } from "./units.ts";
+import { byteCount } from "./values.ts";
 
-interface SinkOptions extends CommonOptions, EndOptions, FamilyOptions {
+interface SinkOptions extends CommonOptions, EndOptions, FamilyOptions, SharingOptions {
   readonly buffer: number;
   readonly gro: boolean;
 }
@@ -31,8 +39,10 @@ const TRAIN_BYTES = 65_536;
 const CAPACITY = 64;
 const US = 1e3;
 const STDOUT = 1;
-/** Runs that are told apart: whoever makes up more of them is a stranger. */
-const RUNS_MAX = 256;
+/** Of fewer datagrams it is what starting costs. */
+const CPU_COUNT = 1000;
+/** Lines of a terminal that does not say how many it has. */
+const TERMINAL_LINES = 24;
 
 /** `sink`: receives what `blast` sends, and tells what has become of it. */
 export function sinkCommand(): Command {
@@ -40,18 +50,19 @@ export function sinkCommand(): Command {
     examples: [
       ["bun-sockets sink 7000", "at port 7000 of all addresses, until Ctrl-C"],
       ["bun-sockets sink 127.0.0.1:7000 --idle 2s --json", "ends when nothing comes any more"],
-      ["bun-sockets sink --buffer 33554432 --duration 60", "a larger receive buffer, a minute"],
+      ["bun-sockets sink 239.1.2.3:7000", "a member of that group, if the address is one"],
+      ["bun-sockets sink --buffer 32Mi --duration 1m", "a larger receive buffer, a minute"],
     ],
   }).addArgument(localArgument());
   withEnd(command)
     .option(
       "--buffer <bytes>",
-      "of receive buffer: net.core.rmem_max may allow less",
-      integer(1, 2 ** 30 - 1),
+      'of receive buffer: "262144", "32Mi"; net.core.rmem_max may allow less',
+      byteCount(2 ** 30 - 1),
       8 << 20,
     )
     .addOption(new Option("--no-gro", "take no trains of datagrams (UDP_GRO) from the kernel"));
-  return withAction<SinkOptions>(withFamily(command), (run, options) =>
+  return withAction<SinkOptions>(withFamily(withSharing(command)), (run, options) =>
     sink(run, options, command),
   );
 }
@@ -64,6 +75,9 @@ async function sink(run: Run, options: SinkOptions, command: Command): Promise<n
     run.stop,
   );
   if (options.gro) socket.setOption(UdpOption.gro, true);
+  // Who is at the address of a group without being a member hears nothing.
+  const { localAddress } = socket;
+  if (localAddress.isMulticast) socket.join(localAddress);
   using batch = new DatagramBatch({
     capacity: CAPACITY,
     slotBytes: TRAIN_BYTES,
@@ -80,49 +94,18 @@ async function sink(run: Run, options: SinkOptions, command: Command): Promise<n
   return SUCCESS;
 }
 
-/** One sender's run. */
-class Sender {
-  readonly run: string;
-  readonly from: InetAddress | undefined;
-  readonly arrivals = new Arrivals();
-  readonly delays = new Spread();
-  /** Delays below 0: the clocks differ. */
-  negative = 0;
-  /** Of what counts, payload. */
-  bytes = 0;
-  /** When the first one came, by the kernel's clock. */
-  readonly #seconds: number;
-  readonly #nanoseconds: number;
-  /** From then to the last one. */
-  durationNs = 0;
-  /** What there was when it was last told of. */
-  toldReceived = 0;
-  toldBytes = 0;
-
-  constructor(run: string, from: InetAddress | undefined, seconds: number, nanoseconds: number) {
-    this.run = run;
-    this.from = from;
-    this.#seconds = seconds;
-    this.#nanoseconds = nanoseconds;
-  }
-
-  /** Notes when one came. */
-  came(seconds: number, nanoseconds: number): void {
-    const sinceNs = (seconds - this.#seconds) * 1e9 + (nanoseconds - this.#nanoseconds);
-    if (sinceNs > this.durationNs) this.durationNs = sinceNs;
-  }
-}
-
-/** What is told of a run, of a second or of all. */
+/** What is told of a run, of a second. */
 interface Row {
   readonly run: string;
   readonly from: string | null;
   readonly received: number;
-  readonly datagramsPerSecond: number;
-  readonly bitsPerSecond: number;
+  /** What came late is taken off again. */
   readonly lost: number;
+  readonly lostSoFar: number;
   readonly duplicates: number;
   readonly reordered: number;
+  readonly datagramsPerSecond: number;
+  readonly bitsPerSecond: number;
   readonly jitterUs: number;
 }
 
@@ -133,21 +116,30 @@ class Tally {
   readonly #batch: DatagramBatch;
   readonly #view: DataView;
   readonly #clock = new Clock();
-  readonly #senders = new Map<number, Sender>();
+  readonly #runs = new Runs();
+  /** Of the runs that are no more among these. */
+  readonly #over = makeSums();
   readonly #loss: LossWindow;
   readonly #isTerminal = isatty(STDOUT);
   readonly #isGro: boolean;
   readonly #advice = new Set<string>();
   /** The run of the datagram before, and its sender. */
   #lastRun = -1;
-  #last: Sender | undefined;
+  #last: SenderRun | undefined;
   #foreign = 0;
   #foreignBytes = 0;
   #notices = 0;
   #drops = 0;
+  /** What the kernel had dropped when the newest datagram came, and what of it no gap explains yet. */
+  #dropped = 0;
+  #unexplained = 0;
+  /** Datagrams of the train that is looked at. */
+  #train = 1;
+  #startCpu: NodeJS.CpuUsage | undefined;
+  readonly #begin = performance.now();
   #calls = 0;
   #datagrams = 0;
-  #told = performance.now();
+  #told = this.#begin;
   #toldDatagrams = 0;
   #shownLines = 0;
 
@@ -186,6 +178,7 @@ class Tally {
     const batch = this.#batch;
     const before = this.#datagrams - this.#foreign - this.#notices;
     this.#calls++;
+    this.#startCpu ??= process.cpuUsage();
     this.#clock.read();
     for (let i = 0; i < batch.count; i++) {
       const length = batch.length(i);
@@ -195,6 +188,8 @@ class Tally {
       let seconds = batch.timestampSeconds(i);
       let nanoseconds = batch.timestampNanoseconds(i);
       if (seconds < 0) ({ seconds, nanoseconds } = this.#clock);
+      this.#noteDrops(batch.dropped(i));
+      this.#train = Math.ceil(length / step);
       let at = 0;
       do {
         const bytes = Math.min(step, length - at);
@@ -203,6 +198,20 @@ class Tally {
       } while (at < length);
     }
     return this.#datagrams - this.#foreign - this.#notices - before;
+  }
+
+  /** Notes what the kernel had dropped for want of room, of trains one each; -1 is nothing yet. */
+  #noteDrops(dropped: number): void {
+    if (dropped < 0 || dropped === this.#dropped) return;
+    this.#unexplained += (dropped - this.#dropped) >>> 0;
+    this.#dropped = dropped;
+  }
+
+  /** Tells how many of a gap in the numbers of a run the receive buffer had no room for. */
+  #inBuffer(sender: SenderRun, gap: number): number {
+    const drops = Math.min(this.#unexplained, Math.ceil(gap / sender.train));
+    this.#unexplained -= drops;
+    return Math.min(gap, drops * sender.train);
   }
 
   #datagram(slot: number, at: number, bytes: number, seconds: number, nanoseconds: number): void {
@@ -219,13 +228,17 @@ class Tally {
     }
     const { arrivals } = sender;
     const sequence = sequenceOf(view, at);
+    if (this.#train > sender.train) sender.train = this.#train;
+    const gap = sequence - arrivals.numbers;
+    if (gap > 0 && this.#unexplained > 0) arrivals.inBuffer += this.#inBuffer(sender, gap);
     if (kind === OVER) {
       this.#notices++;
-      arrivals.end(sequence);
+      arrivals.end(sequence, unsentOf(view, at, bytes));
       return;
     }
     sender.came(seconds, nanoseconds);
     if (!arrivals.note(sequence)) return;
+    if (arrivals.received === 1) sender.firstBytes = bytes;
     sender.bytes += bytes;
     const delay = transitNs(view, at, seconds, nanoseconds);
     arrivals.time(delay);
@@ -233,16 +246,13 @@ class Tally {
     else sender.delays.record(delay);
   }
 
-  /** Finds the sender of a run, or none where there are too many. */
+  /** Finds a run, or none where there are too many. */
   #turnTo(run: number, slot: number, seconds: number, nanoseconds: number): void {
-    let sender = this.#senders.get(run);
-    if (sender === undefined && this.#senders.size < RUNS_MAX) {
-      const from = this.#batch.address(slot) as InetAddress | undefined;
-      sender = new Sender(runText(run), from, seconds, nanoseconds);
-      this.#senders.set(run, sender);
-    }
     this.#lastRun = run;
-    this.#last = sender;
+    this.#last = this.#runs.get(run);
+    if (this.#last) return;
+    const from = this.#batch.address(slot) as InetAddress | undefined;
+    this.#last = this.#runs.begin(run, from, seconds, nanoseconds);
   }
 
   /** Shows the last second. */
@@ -253,48 +263,72 @@ class Tally {
     this.#told = now;
     const isQuiet = this.#datagrams === this.#toldDatagrams && drops === 0;
     this.#toldDatagrams = this.#datagrams;
-    const rows = this.#rowsOfSecond(durationMs, isQuiet);
     const { json, output } = this.#run;
+    const over = this.#takeOver(now);
+    const elapsedMs = round(now - this.#begin, 3);
+    const rows = this.#rowsOfSecond(durationMs);
     if (json) {
       if (!isQuiet)
         output.json({
           type: "interval",
+          elapsedMs,
           durationMs: round(durationMs, 3),
           kernelDrops: drops,
-          runs: rows,
+          runs: rows.filter(isBusy),
         });
-    } else if (this.#isTerminal) this.#repaint(rows);
+    } else if (this.#isTerminal) this.#repaint(over, rows);
     else if (!isQuiet) {
-      for (const row of rows) output.line(lineOf(row));
-      if (drops > 0) output.line(`dropped by the kernel: ${drops}`);
+      const at = `${round(elapsedMs / 1000, 1)} s: `;
+      for (const row of rows.filter(isBusy)) output.line(`${at}${lineOf(row)}`);
+      if (drops > 0) output.line(`${at}dropped by the kernel: ${drops}`);
     }
     output.flush();
   }
 
-  #rowsOfSecond(durationMs: number, isQuiet: boolean): Row[] {
-    const rows: Row[] = [];
-    for (const sender of this.#senders.values()) {
-      const { arrivals, bytes } = sender;
-      const received = arrivals.received - sender.toldReceived;
-      const isShown = this.#isTerminal || received > 0 || isQuiet;
-      if (isShown) rows.push(rowOf(sender, received, bytes - sender.toldBytes, durationMs));
-      sender.toldReceived = arrivals.received;
-      sender.toldBytes = bytes;
-    }
-    return rows;
+  #rowsOfSecond(durationMs: number): Row[] {
+    return Array.from(this.#runs, (sender) => {
+      const { arrivals, bytes, told } = sender;
+      const { received, lost, duplicates, reordered } = arrivals;
+      const news = {
+        received: received - told.received,
+        lost: lost - told.lost,
+        duplicates: duplicates - told.duplicates,
+        reordered: reordered - told.reordered,
+      };
+      const rates = ratesOf(news.received, bytes - told.bytes, durationMs);
+      sender.told = { received, lost, duplicates, reordered, bytes };
+      return { ...headOf(sender), ...news, ...rates, jitterUs: jitterOf(sender), lostSoFar: lost };
+    });
   }
 
-  #repaint(rows: readonly Row[]): void {
+  /** Takes out runs that are over, and keeps their sums. Gives the lines that a terminal is to show. */
+  #takeOver(now: number): string[] {
+    const over = this.#runs.takeOver(now).map(summaryOf);
+    // Whoever has the same number is another one.
+    if (over.length > 0) this.#lastRun = -1;
+    for (const summary of over) add(this.#over, summary);
+    const { json, output } = this.#run;
+    if (json) for (const summary of over) output.json({ type: "run", ...summary });
+    const lines = json ? [] : over.flatMap(linesOf);
+    if (this.#isTerminal) return lines;
+    for (const line of lines) output.line(line);
+    return [];
+  }
+
+  #repaint(above: readonly string[], rows: readonly Row[]): void {
+    const { output } = this.#run;
+    const { columns = 0, rows: height = 0 } = process.stdout;
+    // Of more than there is room for those that came last.
+    const room = Math.max(1, (height || TERMINAL_LINES) - 3);
     const lines = [
-      ...tableOf(rows),
+      ...tableOf(rows.slice(-room)),
       `dropped by the kernel ${this.#drops}, foreign ${this.#foreign}`,
     ];
-    const { output } = this.#run;
     // Up to where the last table began, and nothing below it.
     if (this.#shownLines > 0) output.text(`\x1b[${this.#shownLines}F\x1b[J`);
+    for (const line of above) output.line(line);
     // A line that goes on below would be two. A terminal that does not know how wide it is says 0.
-    const width = process.stdout.columns || Number.POSITIVE_INFINITY;
-    for (const line of lines) output.line(line.slice(0, width));
+    for (const line of lines) output.line(line.slice(0, columns || Number.POSITIVE_INFINITY));
     this.#shownLines = lines.length;
   }
 
@@ -313,22 +347,24 @@ class Tally {
 
   /** Sums up. */
   report(): void {
-    this.#takeLoss();
-    const runs = [...this.#senders.values()].map(summaryOf);
     const { json, output } = this.#run;
-    const sum = (of: (summary: Summary) => number) => runs.reduce((all, one) => all + of(one), 0);
+    // What came since the last second, so that the seconds make up the whole.
+    if (json || this.#told > this.#begin) this.tick();
+    else this.#takeLoss();
+    const runs = Array.from(this.#runs, summaryOf);
+    const sums = { ...this.#over };
+    for (const summary of runs) add(sums, summary);
+    const { user, system } = process.cpuUsage(this.#startCpu);
+    const received = this.#datagrams;
     const totals = {
-      datagrams: this.#datagrams,
-      received: sum(({ received }) => received),
-      lost: sum(({ lost }) => lost),
-      duplicates: sum(({ duplicates }) => duplicates),
-      reordered: sum(({ reordered }) => reordered),
-      tooLate: sum(({ tooLate }) => tooLate),
+      datagrams: received,
+      ...sums,
       notices: this.#notices,
       foreign: this.#foreign,
       foreignBytes: this.#foreignBytes,
       kernelDrops: this.#drops,
-      datagramsPerCall: this.#calls > 0 ? round(this.#datagrams / this.#calls, 2) : null,
+      datagramsPerCall: this.#calls > 0 ? round(received / this.#calls, 2) : null,
+      cpuNsPerDatagram: received > 0 ? round(((user + system) * US) / received, 1) : null,
     };
     // Some of the counters are those of all sockets: without a loss they say nothing of this one.
     const advice = totals.lost > 0 || totals.kernelDrops > 0 ? [...this.#advice] : [];
@@ -344,31 +380,54 @@ class Tally {
     );
     const unit = this.#drops > 0 && this.#isGro ? ", a train being one" : "";
     output.line(`dropped by the kernel: ${totals.kernelDrops}${unit}`);
+    if (totals.cpuNsPerDatagram !== null && received >= CPU_COUNT)
+      output.line(
+        `CPU time: ${totals.cpuNsPerDatagram} ns a datagram; ${totals.datagramsPerCall} a call`,
+      );
     output.flush();
     for (const sentence of advice) this.#run.note(sentence);
   }
 }
 
-function rowOf(sender: Sender, received: number, bytes: number, durationMs: number): Row {
-  const { arrivals, run, from } = sender;
+/** What is summed up over runs. */
+type Sums = Record<
+  "received" | "lost" | "lostInBuffer" | "duplicates" | "reordered" | "tooLate",
+  number
+>;
+
+function makeSums(): Sums {
+  return { received: 0, lost: 0, lostInBuffer: 0, duplicates: 0, reordered: 0, tooLate: 0 };
+}
+
+function add(sums: Sums, summary: Summary): void {
+  for (const name of Object.keys(sums) as (keyof Sums)[]) sums[name] += summary[name];
+}
+
+function headOf({ run, from }: SenderRun) {
+  return { run, from: from === undefined ? null : String(from) };
+}
+
+function jitterOf({ arrivals }: SenderRun): number {
+  return round(arrivals.jitterNs / US, 3);
+}
+
+function ratesOf(received: number, bytes: number, durationMs: number) {
   const perSecond = (count: number) => (durationMs > 0 ? (count * 1000) / durationMs : 0);
   return {
-    run,
-    from: from === undefined ? null : String(from),
-    received,
     datagramsPerSecond: round(perSecond(received), 1),
     bitsPerSecond: Math.round(perSecond(bytes * 8)),
-    lost: arrivals.lost,
-    duplicates: arrivals.duplicates,
-    reordered: arrivals.reordered,
-    jitterUs: round(arrivals.jitterNs / US, 3),
   };
+}
+
+/** Whether something of a run has changed. */
+function isBusy({ received, lost, duplicates }: Row): boolean {
+  return received > 0 || lost !== 0 || duplicates > 0;
 }
 
 function lineOf(row: Row): string {
   return (
-    `run ${row.run} from ${row.from}: ${row.datagramsPerSecond} datagrams/s, ` +
-    `${gbit(row.bitsPerSecond)} Gbit/s, so far ${row.lost} lost, ${row.duplicates} duplicates, ` +
+    `run ${row.run} from ${row.from}: ${rateText(row.datagramsPerSecond)} datagrams/s, ` +
+    `${bitRateText(row.bitsPerSecond)}, ${row.lost} lost, ${row.duplicates} duplicates, ` +
     `${row.reordered} reordered, jitter ${row.jitterUs} µs`
   );
 }
@@ -377,8 +436,9 @@ const COLUMNS = [
   "run",
   "from",
   "datagrams/s",
-  "Gbit/s",
+  "bit/s",
   "lost",
+  "lost so far",
   "duplicates",
   "reordered",
   "jitter µs",
@@ -388,9 +448,10 @@ function tableOf(rows: readonly Row[]): string[] {
   const cells = rows.map((row) => [
     row.run,
     row.from ?? "",
-    Math.round(row.datagramsPerSecond),
-    gbit(row.bitsPerSecond),
+    rateText(row.datagramsPerSecond),
+    bitRateText(row.bitsPerSecond).replace("bit/s", ""),
     row.lost,
+    row.lostSoFar,
     row.duplicates,
     row.reordered,
     row.jitterUs,
@@ -402,46 +463,50 @@ function tableOf(rows: readonly Row[]): string[] {
 
 type Summary = ReturnType<typeof summaryOf>;
 
-function summaryOf(sender: Sender) {
+function summaryOf(sender: SenderRun) {
   const { arrivals, bytes, negative } = sender;
-  const { expected, lost, sent, reorderedMax, tooLate, first } = arrivals;
+  const { received, expected, lost, lostInBuffer, sent, duplicates, reordered } = arrivals;
   const durationMs = sender.durationNs / 1e6;
   return {
-    ...rowOf(sender, arrivals.received, bytes, durationMs),
+    ...headOf(sender),
     sent: sent ?? null,
+    received,
+    lost,
     lostPercent: expected > 0 ? round((100 * lost) / expected, 3) : 0,
-    reorderedMax,
-    tooLate,
-    firstSequence: first,
+    lostInBuffer,
+    duplicates,
+    reordered,
+    reorderedMax: arrivals.reorderedMax,
+    tooLate: arrivals.tooLate,
+    firstSequence: arrivals.first,
     bytes,
     durationMs: round(durationMs, 3),
+    // From the first to the last it is one step less than there are.
+    ...ratesOf(received - 1, bytes - sender.firstBytes, durationMs),
+    jitterUs: jitterOf(sender),
     delayUs: sender.delays.summary(US) ?? null,
     negativeDelays: negative,
   };
 }
 
 function linesOf(summary: Summary): string[] {
-  const { sent, durationMs, delayUs, negativeDelays } = summary;
+  const { sent, lost, lostInBuffer, durationMs, delayUs, negativeDelays } = summary;
   const of = sent === null ? "its end was not heard" : `${sent} sent`;
+  const where = lost > 0 ? `, ${lostInBuffer} of them in the receive buffer here` : "";
+  const by = summary.reordered > 0 ? ` by up to ${summary.reorderedMax}` : "";
   const lines = [
     `run ${summary.run} from ${summary.from}: ${of}, ${summary.received} received, ` +
-      `${summary.lost} lost (${summary.lostPercent} %), ${summary.duplicates} duplicates, ` +
-      `${summary.reordered} reordered${summary.reordered > 0 ? ` by up to ${summary.reorderedMax}` : ""}`,
+      `${lost} lost (${summary.lostPercent} %)${where}, ${summary.duplicates} duplicates, ` +
+      `${summary.reordered} reordered${by}`,
     `  ${summary.bytes} bytes in ${round(durationMs / 1000, 6)} s: ` +
-      `${summary.datagramsPerSecond} datagrams/s, ${gbit(summary.bitsPerSecond)} Gbit/s`,
+      `${rateText(summary.datagramsPerSecond)} datagrams/s, ${bitRateText(summary.bitsPerSecond)}`,
   ];
   if (summary.firstSequence > 0)
     lines.push(`  the first that came was number ${summary.firstSequence}`);
-  const delays = Object.entries(delayUs ?? {}).map(([name, value]) => `${name} ${value}`);
   lines.push(`  jitter ${summary.jitterUs} µs`);
   if (delayUs !== null)
-    lines.push(`  one way in µs, if both have the same clock: ${delays.join(", ")}`);
+    lines.push(`  one way in µs, if both have the same clock: ${spreadText(delayUs)}`);
   if (negativeDelays > 0)
     lines.push(`  ${negativeDelays} came before they were sent: the clocks differ`);
   return lines;
-}
-
-/** Bits a second in Gbit/s. */
-function gbit(bitsPerSecond: number): number {
-  return round(bitsPerSecond / 1e9, 6);
 }

@@ -7,6 +7,8 @@ export interface SpreadSummary {
   readonly p50: number;
   readonly p90: number;
   readonly p99: number;
+  /** 999 of a thousand took at most so long. */
+  readonly p999: number;
   readonly max: number;
 }
 
@@ -39,9 +41,16 @@ export class Spread {
       p50: percentile(50),
       p90: percentile(90),
       p99: percentile(99),
+      p999: percentile(99.9),
       max: inUnit(max),
     };
   }
+}
+
+/** A summary as people read it: "min 1.2, mean 3, …". */
+export function spreadText(summary: SpreadSummary): string {
+  const parts = Object.entries(summary).map(([name, value]) => `${name} ${value}`);
+  return parts.join(", ").replace("p999", "p99.9");
 }
 
 /** A number with so many decimals at most. */

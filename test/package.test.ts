@@ -20,9 +20,12 @@ import {
 } from "node:fs";
 import { isBuiltin } from "node:module";
 import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
+import { EVERYBODY } from "../bench/cells.ts";
+import { isInstalled } from "../bench/peers/suite_programs.ts";
+import type { SuiteLine } from "../bench/results.ts";
 import manifest from "../package.json" with { type: "json" };
 import { pcapBytes } from "./support/pcap.ts";
 import { requires, testIf } from "./support/require.ts";
@@ -91,7 +94,7 @@ describe("the tarball", () => {
     expect(contents.filter((name) => !name.includes("/"))).toEqual(papers);
     const command = ["cli/bun-sockets", "cli/bun-sockets.js"];
     expect(contents.filter((name) => name.startsWith("cli/"))).toEqual(command);
-    const code = contents.filter((name) => /^(?!cli\/).*\//.test(name));
+    const code = contents.filter((name) => /^(?!(bench|cli)\/).*\//.test(name));
     expect(code.filter((name) => !/^(lib|structs)\/.*\.ts$|^types\/.*\.d\.ts$/.test(name))).toEqual(
       [],
     );
@@ -99,6 +102,14 @@ describe("the tarball", () => {
     expect(sources).toEqual([...new Bun.Glob("{lib,structs}/**").scanSync(root)].sort());
     const declarations = sources.map((name) => `types/${name.replace(/\.ts$/, ".d.ts")}`);
     expect(code.filter((name) => name.startsWith("types/"))).toEqual(declarations.sort());
+  });
+
+  testIfNpm("has the programs that the command `bench` starts, and what they import", () => {
+    const inC = ["bench/peers/pinned.c", "bench/peers/suite_c.c"];
+    const inBun = ["suite_bun_sockets.ts", "suite_bun_udp.ts", "suite_dgram.mjs"];
+    const programs = new Set([...inC, "bench/peers/suite_python.py"]);
+    for (const name of inBun) addWithImports(`bench/peers/${name}`, programs);
+    expect(contents.filter((name) => name.startsWith("bench/"))).toEqual([...programs].sort());
   });
 
   testIfNpm(`has at most ${TARBALL_BYTES_MAX / 1000} kB`, () => {
@@ -142,6 +153,21 @@ describe("the tarball", () => {
     expect(machineBound(planted)).toBe(true);
   });
 });
+
+/** Adds a file of the checkout, and those that it needs when it runs, by their paths. */
+function addWithImports(file: string, to: Set<string>): void {
+  if (to.has(file)) return;
+  to.add(file);
+  const loader = file.endsWith(".ts") ? "ts" : "js";
+  const imports = new Bun.Transpiler({ loader }).scanImports(
+    readFileSync(join(root, file), "utf8"),
+  );
+  for (const { path } of imports) {
+    if (path.startsWith(".")) addWithImports(join(dirname(file), path), to);
+    // What else there is, is in a project that has nothing else.
+    else expect(isBuiltin(path) || path.startsWith(manifest.name), `${file}: ${path}`).toBe(true);
+  }
+}
 
 /** Whether a declaration file needs types that its reader may not have, or names a path of ours. */
 function machineBound(source: string): boolean {
@@ -405,6 +431,44 @@ describe("the command of the package", () => {
     expect(packet).toMatchObject({ protocol: "0x88b5", source: "02:00:00:00:00:01", length: 15 });
     expect(summary).toEqual({ type: "summary", captured: 1, read: 1 });
   });
+
+  testIf(missing ?? requires("git"))(
+    "measures with the programs of the package, in a project that has nothing else",
+    () => {
+      // Whatever is installed here: all that the suite can be without.
+      const env = { ...withBun, PATH: `${withBun.PATH}:${process.env["PATH"]}` };
+      const values = [
+        "udp4/64/sendmmsg-recvmmsg",
+        "unix/64",
+        "--rounds",
+        "1",
+        "--round-ms",
+        "5",
+        "--json",
+      ];
+      const settings = join(folder, "bench_settings");
+      mkdirSync(settings);
+      writeFileSync(join(settings, "bunfig.toml"), 'preload = ["./missing.ts"]\n');
+      execute(path, "git", "init", "--quiet");
+      const who = ["-c", "user.name=A", "-c", "user.email=a@example.com"];
+      execute(path, "git", ...who, "commit", "--quiet", "--allow-empty", "--message", "Theirs");
+      const { exitCode, stdout, stderr } = run([link, "bench", ...values], env, settings);
+      expect(exitCode, stderr).toBe(0);
+      const [first, ...lines] = stdout
+        .trimEnd()
+        .split("\n")
+        .map((line): SuiteLine => JSON.parse(line));
+      // The checkout that the project is in is not this library's.
+      expect(first).toMatchObject({ kind: "environment", commit: null });
+      const peers = lines.map((line) => (line.kind === "result" ? line.peer : ""));
+      const installed = EVERYBODY.filter((peer) => peer !== "deno" && isInstalled(peer));
+      const found = EVERYBODY.filter((peer) => peer !== "deno" && peers.includes(peer));
+      expect(found).toEqual(installed);
+      const own = lines.filter((line) => line.kind === "result" && line.peer === "bun-sockets");
+      expect(own).toHaveLength(2);
+    },
+    TIMEOUT_MS,
+  );
 
   testIfNpm("without Bun says what to install", () => {
     const { exitCode, stdout, stderr } = run([link, "--version"], bare);

@@ -1,10 +1,11 @@
 // What all peers that are processes of their own need.
 import { join } from "node:path";
+import { PEERS } from "../places.ts";
 
 /** Compiles a program in C beside this file into a folder, and returns its path. */
 export function compile(folder: string, name: string): string {
   const output = join(folder, name);
-  const source = join(import.meta.dir, `${name}.c`);
+  const source = join(PEERS, `${name}.c`);
   const gcc = Bun.spawnSync(["gcc", "-O2", "-o", output, source]);
   if (!gcc.success) throw new Error(`gcc failed: ${gcc.stderr}`);
   return output;

@@ -33,6 +33,10 @@ enum {
   QUIET_MS = 250,
   // Where the sender waits for answers, nothing may be late and not lost.
   FIRST_MS = 5000,
+  // How often a side waits in vain before it gives a round up.
+  STALLS_MAX = 5,
+  // As in the library: so many in a row that the kernel has copied after all, and none is tried any more.
+  COPIED_MAX = 8,
   STAMP_AT = 2,
 };
 
@@ -57,17 +61,27 @@ static struct sockaddr_storage from[SLOTS];
 static struct sockaddr_storage peer;
 static socklen_t peer_length;
 
-static long calls, data_calls;
+static long calls, data_calls, stalls;
 
 static struct {
-  double sum, first, last, expected;
-  long received, messages, stamped, stride, count;
+  double sum, first, last;
+  long received, messages, stamped, stride, waited, wait_stride, count, most;
   double samples[SAMPLES];
 } seen;
+
+// Whether samples are how long ago the kernel had a datagram, and not how long ago it was sent.
+static int is_timed;
 
 static double now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+// CPU time of this thread.
+static double spent(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
   return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
@@ -149,6 +163,7 @@ static void connect_to(int fd, const char *host, int number) {
   if (connect(fd, (struct sockaddr *)&address, length) < 0) fail("connect");
 }
 
+// Whether there is something in time.
 static int wait_for(int fd, short events, int milliseconds) {
   struct pollfd one = {fd, events, 0};
   int ready;
@@ -192,13 +207,44 @@ static void stamp(unsigned char *slot) {
   memcpy(slot + STAMP_AT, &time, sizeof time);
 }
 
-static void release_copies(int fd) {
-  static unsigned char control[CONTROL];
+// Sends that the kernel was to make without a copy: those it has not told the end of, those it has
+// copied in a row, and plain ones since it is not asked any more.
+static struct {
+  long outstanding, copied_in_row, plain;
+  int is_off;
+} zero_copy;
+
+static void read_notices(int fd) {
+  static unsigned char control[CONTROL] __attribute__((aligned(8)));
   for (;;) {
     struct msghdr message = {.msg_control = control, .msg_controllen = sizeof control};
     calls++;
-    if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) return;
+    if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) break;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (!header) continue;
+    const struct sock_extended_err *error = (void *)CMSG_DATA(header);
+    if (error->ee_origin != SO_EE_ORIGIN_ZEROCOPY) continue;
+    long count = (long)(error->ee_data - error->ee_info) + 1;
+    zero_copy.outstanding -= count;
+    int is_copied = (error->ee_code & SO_EE_CODE_ZEROCOPY_COPIED) != 0;
+    zero_copy.copied_in_row = is_copied ? zero_copy.copied_in_row + count : 0;
   }
+  if (zero_copy.copied_in_row >= COPIED_MAX) zero_copy.is_off = 1;
+}
+
+// The same as trySendZeroCopy does.
+static long send_zero_copy(int fd, int at, int flags) {
+  if (zero_copy.outstanding > 0) read_notices(fd);
+  if (!zero_copy.is_off) {
+    long result = send(fd, out_slot[at], (size_t)bytes, flags | MSG_ZEROCOPY);
+    if (result >= 0) zero_copy.outstanding++;
+    if (result >= 0 || errno != ENOBUFS) return result;
+    // There is no room for more notices.
+    calls++;
+  }
+  long result = send(fd, out_slot[at], (size_t)bytes, flags);
+  if (result >= 0) zero_copy.plain++;
+  return result;
 }
 
 // One call from slot `at`; gives how many slots went, or 0 when there is no room.
@@ -215,7 +261,7 @@ static int send_some(int fd, int at) {
       break;
     case SEND: result = send(fd, out_slot[at], (size_t)bytes, flags) < 0 ? -1 : 1; break;
     case ZEROCOPY:
-      result = send(fd, out_slot[at], (size_t)bytes, flags | MSG_ZEROCOPY) < 0 ? -1 : 1;
+      result = send_zero_copy(fd, at, flags) < 0 ? -1 : 1;
       break;
     default: result = sendmmsg(fd, out + at, (unsigned)batch, flags);
   }
@@ -224,8 +270,7 @@ static int send_some(int fd, int at) {
     return (int)result;
   }
   if (errno != EAGAIN && errno != ENOBUFS) fail("send");
-  if (send_path == ZEROCOPY) release_copies(fd);
-  wait_for(fd, POLLOUT, ACK_MS);
+  if (!wait_for(fd, POLLOUT, ACK_MS)) stalls++;
   return 0;
 }
 
@@ -244,32 +289,34 @@ static uint32_t receive_ack(int fd, uint32_t before) {
   }
 }
 
+static void say_sent(long sent, double ns, long own_calls, long own_data_calls, double cpu_ns) {
+  printf("{\"sent\":%ld,\"ns\":%.0f,\"calls\":%ld,\"dataCalls\":%ld,\"stalls\":%ld,\"plain\":%ld,"
+         "\"cpuNs\":%.0f}\n",
+         sent, ns, own_calls, own_data_calls, stalls, zero_copy.plain, cpu_ns);
+  fflush(stdout);
+}
+
 static void send_round(int fd, long total) {
   char old[8];
   while (recv(fd, old, sizeof old, MSG_DONTWAIT) >= 0) {}
   int each = is_gso ? segments : 1, at = 0;
   long sent = 0, acked = 0, lost = 0;
   double start = now();
-  calls = data_calls = 0;
-  while (sent < total) {
-    while (!is_flat && sent - acked - lost + batch * each > window) {
+  calls = data_calls = stalls = zero_copy.plain = 0;
+  for (;;) {
+    int is_done = sent >= total || stalls >= STALLS_MAX;
+    long most = is_done ? 0 : window - batch * each;
+    while (!is_flat && sent - acked - lost > most) {
       uint32_t value = receive_ack(fd, (uint32_t)acked);
-      if (value == acked) lost = sent - acked;
+      if (value == acked) lost = sent - acked, stalls++;
       else acked = value;
     }
+    if (is_done) break;
     int count = send_some(fd, at);
     at = next_slot(at, count);
     sent += count * each;
-    if (at == 0 && send_path == ZEROCOPY) release_copies(fd);
   }
-  while (!is_flat && acked + lost < sent) {
-    uint32_t value = receive_ack(fd, (uint32_t)acked);
-    if (value == acked) lost = sent - acked;
-    else acked = value;
-  }
-  double ns = now() - start;
-  printf("{\"sent\":%ld,\"ns\":%.0f,\"calls\":%ld,\"dataCalls\":%ld}\n", sent, ns, calls, data_calls);
-  fflush(stdout);
+  say_sent(sent, now() - start, calls, data_calls, 0);
 }
 
 // --- Receiving ---
@@ -292,7 +339,7 @@ static void prepare_receive(int fd) {
     in_vector[i] = (struct iovec){in_slot[i], SLOT};
     in[i].msg_hdr.msg_iov = &in_vector[i];
     in[i].msg_hdr.msg_iovlen = 1;
-    in[i].msg_hdr.msg_control = is_gro ? in_control[i] : NULL;
+    in[i].msg_hdr.msg_control = in_control[i];
     in[i].msg_hdr.msg_name = &from[i];
   }
 }
@@ -300,10 +347,25 @@ static void prepare_receive(int fd) {
 static void look_at(const unsigned char *slot, int length) {
   seen.sum += slot[0] + slot[length - 1];
   seen.received++;
-  if (slot[0] != 0 || seen.stamped++ % seen.stride != 0 || seen.count == SAMPLES) return;
+  if (slot[0] != 0 || seen.stamped++ % seen.stride != 0 || seen.count >= seen.most) return;
   double time;
   memcpy(&time, slot + STAMP_AT, sizeof time);
   seen.samples[seen.count++] = now() - time;
+}
+
+// Takes how long ago the kernel had a datagram, of some of them.
+static void take_age(const struct timespec *had) {
+  if (seen.waited++ % seen.wait_stride != 0 || seen.count == SAMPLES) return;
+  struct timespec time;
+  clock_gettime(CLOCK_REALTIME, &time);
+  seen.samples[seen.count++] =
+      (double)(time.tv_sec - had->tv_sec) * 1e9 + (double)(time.tv_nsec - had->tv_nsec);
+}
+
+static void take_age_of(struct msghdr *message) {
+  for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header))
+    if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SO_TIMESTAMPNS)
+      take_age((const struct timespec *)CMSG_DATA(header));
 }
 
 static int segment_bytes(struct msghdr *message, int length) {
@@ -319,17 +381,19 @@ static int receive_block(void);
 static int receive_some(int fd) {
   int flags = MSG_DONTWAIT | MSG_TRUNC;
   if (receive_path == RING) return receive_block();
+  size_t control = is_gro || is_timed ? CONTROL : 0;
   calls++;
   if (receive_path == RECVMMSG || is_gro) {
     int slots = receive_slots;
     for (int i = 0; i < slots; i++) {
       in[i].msg_hdr.msg_namelen = sizeof from[i];
-      in[i].msg_hdr.msg_controllen = is_gro ? CONTROL : 0;
+      in[i].msg_hdr.msg_controllen = control;
     }
     int count = recvmmsg(fd, in, (unsigned)slots, flags, NULL);
     if (count <= 0) return 0;
     for (int i = 0; i < count; i++) {
       int length = (int)in[i].msg_len;
+      if (is_timed) take_age_of(&in[i].msg_hdr);
       int each = is_gro ? segment_bytes(&in[i].msg_hdr, length) : length;
       for (int at = 0; at < length; at += each)
         look_at(in_slot[i] + at, at + each < length ? each : length - at);
@@ -341,7 +405,9 @@ static int receive_some(int fd) {
   long length;
   if (receive_path == RECVMSG) {
     in[0].msg_hdr.msg_namelen = sizeof from[0];
+    in[0].msg_hdr.msg_controllen = control;
     length = recvmsg(fd, &in[0].msg_hdr, flags);
+    if (is_timed && length >= 0) take_age_of(&in[0].msg_hdr);
   } else if (receive_path == RECVFROM) {
     socklen_t size = sizeof from[0];
     length = recvfrom(fd, in_slot[0], SLOT, flags, (struct sockaddr *)&from[0], &size);
@@ -355,18 +421,26 @@ static int receive_some(int fd) {
 
 static void begin_receive(int fd, long total) {
   while (receive_some(fd)) {}
-  calls = data_calls = 0;
+  calls = data_calls = stalls = 0;
   seen.sum = seen.first = seen.last = 0;
-  seen.received = seen.messages = seen.stamped = seen.count = 0;
+  seen.received = seen.messages = seen.stamped = seen.waited = seen.count = 0;
+  seen.most = is_timed ? 0 : SAMPLES;
   seen.stride = total / group / SAMPLES + 1;
+  // Odd, so that it is not always the same one of a group. Trains have one time each.
+  seen.wait_stride = total / (is_gro ? segments : 1) / SAMPLES | 1;
 }
 
-static void say_received(void) {
+static void say_received(double cpu_ns) {
   printf("{\"received\":%ld,\"sum\":%.0f,\"ns\":%.0f,\"calls\":%ld,\"dataCalls\":%ld,\"messages\":%ld,"
-         "\"samples\":[",
-         seen.received, seen.sum, seen.last - seen.first, calls, data_calls, seen.messages);
+         "\"stalls\":%ld,\"cpuNs\":%.0f,\"samples\":[",
+         seen.received, seen.sum, seen.last - seen.first, calls, data_calls, seen.messages, stalls, cpu_ns);
   for (long i = 0; i < seen.count; i++) printf(i ? ",%.0f" : "%.0f", seen.samples[i]);
   printf("]}\n");
+  fflush(stdout);
+}
+
+static void say_ready(void) {
+  printf("{\"ready\":true}\n");
   fflush(stdout);
 }
 
@@ -374,8 +448,7 @@ static int ring_fd;
 
 static void receive_round(int fd, long total) {
   begin_receive(fd, total);
-  printf("{\"ready\":true}\n");
-  fflush(stdout);
+  say_ready();
   long acked = 0;
   while (seen.received < total) {
     if (receive_some(fd)) {
@@ -389,10 +462,14 @@ static void receive_round(int fd, long total) {
     }
     seen.last = now();
     int waited = receive_path == RING ? ring_fd : fd;
-    if (!wait_for(waited, POLLIN, seen.received && is_flat ? QUIET_MS : FIRST_MS)) break;
+    // Where nobody waits for answers, some may be lost, and that is the end.
+    int is_end = seen.received && is_flat;
+    if (wait_for(waited, POLLIN, is_end ? QUIET_MS : FIRST_MS)) continue;
+    if (!is_end) stalls++;
+    break;
   }
   if (seen.received >= total) seen.last = now();
-  say_received();
+  say_received(0);
 }
 
 // --- A packet ring ---
@@ -451,11 +528,13 @@ static void open_ring(int fd) {
   if (bind(ring_fd, (struct sockaddr *)&where, sizeof where) < 0) fail("bind");
 }
 
-static void look_at_frame(const unsigned char *frame) {
-  if (frame[12] != 8 || frame[13] != 0 || frame[IP_AT + 9] != IPPROTO_UDP) return;
-  if ((frame[UDP_AT + 2] << 8 | frame[UDP_AT + 3]) != own_port) return;
+// Whether it is one of ours.
+static int look_at_frame(const unsigned char *frame) {
+  if (frame[12] != 8 || frame[13] != 0 || frame[IP_AT + 9] != IPPROTO_UDP) return 0;
+  if ((frame[UDP_AT + 2] << 8 | frame[UDP_AT + 3]) != own_port) return 0;
   look_at(frame + PAYLOAD_AT, (frame[UDP_AT + 4] << 8 | frame[UDP_AT + 5]) - 8);
   seen.messages++;
+  return 1;
 }
 
 // One block; whether there was one.
@@ -466,7 +545,8 @@ static int receive_block(void) {
   const char *at = (const char *)block + block->hdr.bh1.offset_to_first_pkt;
   for (uint32_t i = 0; i < block->hdr.bh1.num_pkts; i++) {
     const struct tpacket3_hdr *frame = (const void *)at;
-    look_at_frame((const unsigned char *)at + frame->tp_mac);
+    if (look_at_frame((const unsigned char *)at + frame->tp_mac) && is_timed)
+      take_age(&(struct timespec){frame->tp_sec, frame->tp_nsec});
     at += frame->tp_next_offset;
   }
   __atomic_store_n(status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
@@ -480,12 +560,13 @@ static int receive_block(void) {
 static void both_round(int sender, int receiver, long total) {
   begin_receive(receiver, total);
   int each = is_gso ? segments : 1;
-  long sent = 0, done = 0, send_calls = 0, send_data_calls = 0;
-  double start = now();
+  long sent = 0, lost = 0, send_calls = 0, send_data_calls = 0;
+  zero_copy.plain = 0;
+  double start = now(), send_cpu = 0, receive_cpu = 0, mark = spent();
   seen.first = start;
-  while (sent < total) {
+  while (sent < total && stalls < STALLS_MAX) {
     long own = calls, own_data = data_calls;
-    for (int at = 0, left = group; left > 0;) {
+    for (int at = 0, left = group; left > 0 && stalls < STALLS_MAX;) {
       int count = send_some(sender, at);
       at = next_slot(at, count);
       sent += count * each;
@@ -493,15 +574,25 @@ static void both_round(int sender, int receiver, long total) {
     }
     send_calls += calls - own;
     send_data_calls += data_calls - own_data;
-    while (seen.received < sent - done)
-      if (!receive_some(receiver) && !wait_for(receiver, POLLIN, ACK_MS)) done = sent - seen.received;
+    double half = spent();
+    send_cpu += half - mark;
+    while (seen.received < sent - lost) {
+      if (receive_some(receiver) || wait_for(receiver, POLLIN, ACK_MS)) continue;
+      lost = sent - seen.received;
+      stalls++;
+    }
+    mark = spent();
+    receive_cpu += mark - half;
   }
   seen.last = now();
-  printf("{\"sent\":%ld,\"ns\":%.0f,\"calls\":%ld,\"dataCalls\":%ld}\n", sent, seen.last - start,
-         send_calls, send_data_calls);
+  // Who waits in vain is the receiver.
+  long all = stalls;
+  stalls = 0;
+  say_sent(sent, seen.last - start, send_calls, send_data_calls, send_cpu);
   calls -= send_calls;
   data_calls -= send_data_calls;
-  say_received();
+  stalls = all;
+  say_received(receive_cpu);
 }
 
 int main(int count, char **value) {
@@ -527,6 +618,7 @@ int main(int count, char **value) {
   if (is(role, "both")) {
     sender = open_at(remote, 0, 0);
     // The sender stands at `remote`, and sends to the receiver.
+    connect_to(receiver, remote, port_of(sender));
     remote = local, port = port_of(receiver);
     prepare_send(sender);
   } else if (sends) {
@@ -542,8 +634,11 @@ int main(int count, char **value) {
   while (scanf("%15s %ld", word, &number) == 2) {
     if (is(word, "peer")) {
       connect_to(receiver, remote, (int)number);
-      printf("{\"ready\":true}\n");
-      fflush(stdout);
+      say_ready();
+    } else if (is(word, "times")) {
+      is_timed = (int)number;
+      set(receiver, SOL_SOCKET, SO_TIMESTAMPNS, is_timed);
+      say_ready();
     } else if (is(role, "both")) both_round(sender, receiver, number);
     else if (sends) send_round(sender, number);
     else receive_round(receiver, number);

@@ -5,8 +5,10 @@ import {
   ACK_MS,
   FIRST_MS,
   makeClock,
+  measureAllocated,
   QUIET_MS,
   Seen,
+  STALLS_MAX,
   STAMP_AT,
   say,
   serve,
@@ -25,6 +27,7 @@ export async function serveSender({ group, window }, payloads, sendGroup, opened
   let lost = 0;
   let steps = 0;
   let dataCalls = 0;
+  let stalls = 0;
   let finish;
 
   function sendMore() {
@@ -33,7 +36,7 @@ export async function serveSender({ group, window }, payloads, sendGroup, opened
       dataCalls += sendGroup();
       sent += group;
     }
-    if (sent >= total && acked + lost >= sent) finish?.();
+    if ((sent >= total && acked + lost >= sent) || stalls >= STALLS_MAX) finish?.();
   }
 
   function onAck(payload) {
@@ -46,13 +49,15 @@ export async function serveSender({ group, window }, payloads, sendGroup, opened
   say(opened);
   void serve(async (_, number) => {
     total = number;
-    sent = acked = lost = dataCalls = 0;
+    sent = acked = lost = dataCalls = stalls = 0;
+    const allocated = measureAllocated();
     const begun = performance.now();
     // What nothing was heard of between two looks is lost.
     let seenSteps = -1;
     const timer = setInterval(() => {
       if (steps === seenSteps) {
         lost = sent - acked;
+        stalls++;
         sendMore();
       }
       seenSteps = steps;
@@ -64,7 +69,8 @@ export async function serveSender({ group, window }, payloads, sendGroup, opened
     finish = undefined;
     total = 0;
     clearInterval(timer);
-    say({ sent, ns: (performance.now() - begun) * 1e6, calls: null, dataCalls });
+    const ns = (performance.now() - begun) * 1e6;
+    say({ sent, ns, calls: null, dataCalls, stalls, allocated: allocated() });
   }).then(() => process.exit(0));
   return onAck;
 }
@@ -112,16 +118,21 @@ export async function serveReceiver({ group }, connect, acknowledge, opened) {
     const timer = setInterval(() => {
       if (seen.received !== before) begun = performance.now();
       before = seen.received;
-      if (performance.now() - begun > FIRST_MS) finish();
+      if (performance.now() - begun <= FIRST_MS) return;
+      seen.stalls++;
+      finish();
     }, QUIET_MS);
     const finished = new Promise((resolve) => {
       finish = resolve;
     });
+    const allocated = measureAllocated();
     say({ ready: true });
     await finished;
+    const bytes = allocated();
     total = 0;
     clearInterval(timer);
-    say({ ...seen.result(), messages: seen.received, calls: null, dataCalls: null });
+    const unknown = { calls: null, dataCalls: null, allocated: bytes };
+    say({ ...seen.result(), messages: seen.received, ...unknown });
   }).then(() => process.exit(0));
   return onDatagram;
 }

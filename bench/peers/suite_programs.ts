@@ -4,39 +4,30 @@
 // REMOTE PORT RECEIVERS; ROLE is "send", "receive", or "both" for one thread. A side prints a line of JSON
 // when it is open, with its port. A receiver is told "peer PORT", and answers when it has connected.
 // "run COUNT" begins a round: the receiver answers that it is ready, and at the end both say what they
-// did. The first byte of a datagram is its number in its group, the last what makes 255 with it; the
+// did (suite_round.ts). "times 1" makes the receiver's samples how long ago the kernel had the datagrams, and
+// "times 0" again how long ago they were sent; it answers when it does so. The first byte of a datagram is its number in its group, the last what makes 255 with it; the
 // first of a group has the time since the machine was started in its bytes 2 to 9, as a double in
 // nanoseconds. The receiver answers to each group with how many datagrams it has, in four bytes.
 import { dlopen } from "bun:ffi";
 import { existsSync, readFileSync, rmSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { median } from "simple-statistics";
 import type { Cell, PeerName } from "../cells.ts";
-import { cores } from "./echo.ts";
+import { PEERS } from "../places.ts";
 import { compile, readLines } from "./programs.ts";
+import type { Touched } from "./suite_memory.ts";
+import {
+  type CallCounts,
+  type Received,
+  type Round,
+  roundOf,
+  type Sent,
+  total,
+  totalOrNull,
+} from "./suite_round.ts";
+import { type Calls, Strace } from "./suite_trace.ts";
 import { type Host, vethHosts } from "./veth.ts";
-
-/** What a side says that has sent. Calls are those of the kernel, null where it does not know them. */
-interface Sent {
-  readonly sent: number;
-  readonly ns: number;
-  readonly calls: number | null;
-  readonly dataCalls: number | null;
-}
-
-/** What a side says that has received. */
-interface Received {
-  readonly received: number;
-  /** Datagrams, or trains. */
-  readonly messages: number;
-  readonly sum: number;
-  /** From the first to the last. */
-  readonly ns: number;
-  readonly calls: number | null;
-  readonly dataCalls: number | null;
-  /** Nanoseconds on the way of those that were stamped. */
-  readonly samples: readonly number[];
-}
 
 interface Opened {
   readonly port: number;
@@ -44,43 +35,22 @@ interface Opened {
   readonly receiveBufferBytes: number | null;
 }
 
-/** One round of one peer: all its processes. */
-export interface Round {
-  readonly sent: number;
-  readonly received: number;
-  /** Wall time of a datagram that was received. */
-  readonly ns: number;
-  readonly sendCpuNs: number | null;
-  readonly receiveCpuNs: number | null;
-  readonly sendCalls: number | null;
-  readonly receiveCalls: number | null;
-  readonly sendBatch: number | null;
-  readonly receiveBatch: number | null;
-  readonly segments: number | null;
-  readonly samples: readonly number[];
-}
-
-/** System calls of each side for a datagram. */
-export interface CallCounts {
-  readonly send: number | null;
-  readonly receive: number | null;
-}
-
-const SUM = 255;
 const LOOPBACK = { udp4: "127.0.0.1", udp6: "::1" } as const;
 const CLOCK_OF_PROCESS = 2;
 /** Groups of two rounds that are not counted: the first is for the compilers. */
 const WARM_UP_GROUPS = [20, 200] as const;
-const GROUPS_MIN = 4;
+/** Groups of the shortest round. */
+export const GROUPS_MIN = 4;
 const COUNTED_GROUPS = 50;
-const ALLOCATED = 100_000;
-const ALLOCATED_MS_MAX = 800;
 const PAGE_BYTES = 4096;
-// Where the kernel tells what a process allocates: as long as nothing is collected, by what it grows.
-const WITHOUT_COLLECTION = { BUN_JSC_useGC: "0" } as const;
+/** Which member of /proc/PID/stat counts the pages that were touched first, after the name. */
+const MINOR_FAULTS_AT = 7;
+// Where the kernel tells what a process allocates: as long as nothing is collected, by what it touches.
+const WITHOUT_COLLECTION = { BUN_JSC_useGC: "0", SUITE_MEMORY: "1" } as const;
 const YOUNG_MIB = 512;
 
-const file = (name: string) => join(import.meta.dir, name);
+const file = (name: string) => join(PEERS, name);
+const cores = availableParallelism();
 
 const { clock_gettime } = dlopen("libc.so.6", {
   // int clock_gettime(clockid_t clockid, struct timespec *tp);
@@ -95,20 +65,28 @@ function cpuNsOf(pid: number): number {
   return Number(seconds * 1_000_000_000n + nanoseconds);
 }
 
-function residentBytesOf(pid: number): number {
-  const [, pages = "0"] = readFileSync(`/proc/${pid}/statm`, "utf8").split(" ");
-  return Number(pages) * PAGE_BYTES;
+/**
+ * How many bytes a process has touched for the first time. It only grows: what is resident comes and goes
+ * by megabytes, because the engine gives back what compiling took.
+ */
+function touchedBytesOf(pid: number): number {
+  const [, rest = ""] = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ");
+  return Number(rest.split(" ")[MINOR_FAULTS_AT]) * PAGE_BYTES;
 }
 
 /** A side. */
 class Program {
+  readonly #title: string;
   readonly #process;
   readonly #lines: AsyncGenerator<string, void>;
 
-  constructor(command: string[], env: Readonly<Record<string, string>>) {
+  constructor(title: string, command: string[], env: Readonly<Record<string, string>>) {
+    this.#title = title;
     this.#process = Bun.spawn(command, {
       ...{ stdin: "pipe", stdout: "pipe", stderr: "inherit" },
       env: { ...process.env, ...env },
+      // Ctrl-C is for us alone: we end them.
+      detached: true,
     });
     this.#lines = readLines(this.#process.stdout);
   }
@@ -124,7 +102,10 @@ class Program {
 
   async said<Value>(): Promise<Value> {
     const { value, done } = await this.#lines.next();
-    if (done) throw new Error(`a side ended with ${await this.#process.exited}`);
+    if (done) {
+      const code = await this.#process.exited;
+      throw new Error(`${this.#title} has ended with exit code ${code}`);
+    }
     return JSON.parse(value) as Value;
   }
 
@@ -133,22 +114,42 @@ class Program {
     await this.#process.exited;
   }
 
-  kill(): void {
+  async kill(): Promise<void> {
     this.#process.kill("SIGKILL");
+    await this.#process.exited;
   }
 }
 
-/** The programs in C, and where sockets with paths are. */
+/** The programs in C, where there is a compiler, and where sockets with paths are. */
 export class Tools {
   readonly folder: string;
-  readonly pinned: string;
-  readonly inC: string;
+  /** The peer in C. */
+  readonly inC: string | undefined;
+  readonly #pinned: string | undefined;
 
   constructor(folder: string) {
     this.folder = folder;
-    this.pinned = compile(folder, "pinned");
+    if (!isInstalled("c")) return;
+    this.#pinned = compile(folder, "pinned");
     this.inC = compile(folder, "suite_c");
   }
+
+  /** What begins a command that is to run on one core, counted from 0 among those that we may use. */
+  onCore(index: number): string[] {
+    if (this.#pinned !== undefined) return [this.#pinned, String(index)];
+    const core = allowedCores()[index];
+    // Without either the scheduler puts it where it likes.
+    return core === undefined || Bun.which("taskset") === null ? [] : ["taskset", "-c", core];
+  }
+}
+
+function allowedCores(): string[] {
+  const status = readFileSync("/proc/self/status", "utf8");
+  const [, ranges = ""] = /^Cpus_allowed_list:\s*(\S+)$/m.exec(status) ?? [];
+  return ranges.split(",").flatMap((range) => {
+    const [first = 0, last = first] = range.split("-").map(Number);
+    return Array.from({ length: last - first + 1 }, (_, i) => String(first + i));
+  });
 }
 
 /**
@@ -169,11 +170,11 @@ export function commandOf(peer: PeerName, isUncollected = false): string[] | und
   const max = `--max-semi-space-size=${YOUNG_MIB}`;
   switch (peer) {
     case "bun-sockets":
-      return [process.execPath, file("suite_bun_sockets.ts")];
+      return inBun("suite_bun_sockets.ts");
     case "bun-udp":
-      return [process.execPath, file("suite_bun_udp.ts")];
+      return inBun("suite_bun_udp.ts");
     case "node-dgram-bun":
-      return [process.execPath, file("suite_dgram.mjs")];
+      return inBun("suite_dgram.mjs");
     case "node-dgram":
       return installed(
         Bun.which("node"),
@@ -194,9 +195,32 @@ export function commandOf(peer: PeerName, isUncollected = false): string[] | und
   }
 }
 
-/** Whether a peer can take part here. */
+// Nothing of the folder that somebody happens to be in, as the command itself: see cli/bun-sockets.
+function inBun(name: string): string[] {
+  return [process.execPath, "--config=/dev/null", "--no-env-file", "--no-install", file(name)];
+}
+
+const known = new Map<PeerName, boolean>();
+
+/** Whether a peer can take part here: what it runs on is there, and runs. */
 export function isInstalled(peer: PeerName): boolean {
-  return peer === "c" ? Bun.which("gcc") !== null : commandOf(peer) !== undefined;
+  const isKnown = known.get(peer);
+  if (isKnown !== undefined) return isKnown;
+  const [program] = commandOf(peer) ?? [];
+  const isThere =
+    peer === "c"
+      ? canCompile()
+      : program === process.execPath ||
+        (program !== undefined && Bun.spawnSync([program, "--version"]).success);
+  known.set(peer, isThere);
+  return isThere;
+}
+
+// Debian's gcc comes without the headers of libc.
+function canCompile(): boolean {
+  const stdin = Buffer.from("#include <stdio.h>\n");
+  const gcc = ["gcc", "-fsyntax-only", "-x", "c", "-"];
+  return Bun.which("gcc") !== null && Bun.spawnSync(gcc, { stdin }).success;
 }
 
 interface Place {
@@ -244,14 +268,16 @@ export class Pair {
     cell: Cell,
     isUncollected = false,
   ): Promise<Pair> {
-    const command = peer === "c" ? [tools.inC] : commandOf(peer, isUncollected);
+    const inC = tools.inC === undefined ? undefined : [tools.inC];
+    const command = peer === "c" ? inC : commandOf(peer, isUncollected);
     if (command === undefined) throw new Error(`${peer} is not installed`);
     const [near, far] = placesOf(tools, cell);
     const programs: Program[] = [];
     const start = ({ prefix }: Place, core: number, values: Values) => {
-      const pinned = [tools.pinned, String(core % cores)];
+      const pinned = tools.onCore(core % cores);
       const line = [...prefix, ...pinned, ...command, ...argumentsOf(cell, values)];
-      const program = new Program(line, isUncollected ? WITHOUT_COLLECTION : {});
+      const title = `${peer} in ${cell.name}`;
+      const program = new Program(title, line, isUncollected ? WITHOUT_COLLECTION : {});
       programs.push(program);
       return program;
     };
@@ -287,7 +313,7 @@ export class Pair {
       }
       return new Pair(peer, cell, senders, receivers, [sendBuffer, buffer]);
     } catch (error) {
-      for (const program of programs) program.kill();
+      await Promise.all(programs.map((program) => program.kill()));
       throw error;
     } finally {
       for (const { host } of [near, far]) if (cell.family === "unix") rmSync(host, { force: true });
@@ -296,6 +322,10 @@ export class Pair {
 
   /** Sends and receives so many datagrams, from each sender, and checks what came. */
   async run(count: number): Promise<Round> {
+    return (await this.#run(count)).round;
+  }
+
+  async #run(count: number) {
     const all = [...this.#senders, ...this.#receivers];
     for (const receiver of this.#receivers) receiver.tell(`run ${count * this.cell.senders}`);
     for (const receiver of this.#receivers) await receiver.said();
@@ -306,7 +336,8 @@ export class Pair {
     const received = await Promise.all(sides.map((side) => side.said<Received>()));
     const cpu = all.map(({ pid }, i) => cpuNsOf(pid) - (before[i] as number));
     const asked = count * this.cell.senders;
-    return roundOf(this.peer, this.cell, { asked, sent, received, cpu });
+    const round = roundOf(this.peer, this.cell, { asked, sent, received, cpu });
+    return { round, sent, received };
   }
 
   /** Runs rounds of so many groups, by default until the compilers have done their work. */
@@ -333,113 +364,80 @@ export class Pair {
     return round;
   }
 
+  /** What strace counts for a datagram in a run of its own; null where it may not look. */
+  async countCalls(): Promise<CallCounts> {
+    const { round, sides } = await this.traceCalls();
+    const [send, receive] = sides.map((calls) => total(Object.values(calls)));
+    if (send === undefined || receive === undefined) return { send: null, receive: null };
+    return { send: send / round.sent, receive: receive / round.received };
+  }
+
   /**
-   * What strace counts in a run of its own, and that run; null where it may not look. `which` is what it
-   * counts, in its own words; all calls by default.
+   * What strace counts of each process, senders first, in a run of its own; of none where it may not look.
+   * `which` is what it counts, in its own words.
    */
-  async countCalls(which = "all"): Promise<CallCounts & { readonly round: Round }> {
+  async traceCalls(which = "all") {
     const traces: Strace[] = [];
     for (const { pid } of [...this.#senders, ...this.#receivers]) {
       const trace = await Strace.attach(pid, which);
       if (trace !== undefined) traces.push(trace);
     }
-    const round = await this.run(COUNTED_GROUPS * this.cell.group);
-    const [send, receive] = await Promise.all(traces.map((trace) => trace.end()));
-    if (send === undefined || receive === undefined) return { send: null, receive: null, round };
-    return { send: send / round.sent, receive: receive / round.received, round };
+    let round: Round;
+    let sides: Calls[] = [];
+    try {
+      round = await this.run(COUNTED_GROUPS * this.cell.group);
+    } finally {
+      sides = await Promise.all(traces.map((trace) => trace.end()));
+    }
+    return { round, sides };
   }
 
   /**
-   * By how much the processes grow for a datagram: call it where nothing is collected. Null on a machine
-   * that is too busy for enough of them.
+   * How long datagrams have waited since the kernel had them, in nanoseconds, in a round of its own of so
+   * long. Null where nothing of a datagram but its payload is read.
    */
-  async measureGrowth(): Promise<number | null> {
-    const { group, senders } = this.cell;
-    const resident = () =>
-      total([...this.#senders, ...this.#receivers].map(({ pid }) => residentBytesOf(pid)));
-    if (this.#times.length === 0) await this.warmUp();
-    if (this.countFor(ALLOCATED_MS_MAX) < ALLOCATED) return null;
-    const count = Math.ceil(ALLOCATED / group) * group;
-    await this.run(count);
-    const before = resident();
-    await this.run(count);
-    return Math.max(0, resident() - before) / (count * senders);
+  async measureWaits(milliseconds: number): Promise<readonly number[] | null> {
+    const { receive, family, topology } = this.cell;
+    const isTold = ["bun-sockets", "c", "python"].includes(this.peer);
+    const isRead = ["recvmsg", "recvmmsg", "gro", "ring"].includes(receive);
+    // One thread looks when it has sent all, and a Unix socket has no times.
+    if (!isTold || !isRead || family === "unix" || topology === "one thread") return null;
+    await this.#timeByKernel(true);
+    const { samples } = await this.run(this.countFor(milliseconds));
+    await this.#timeByKernel(false);
+    return samples;
+  }
+
+  async #timeByKernel(isTimed: boolean): Promise<void> {
+    for (const receiver of this.#receivers) receiver.tell(`times ${Number(isTimed)}`);
+    for (const receiver of this.#receivers) await receiver.said();
+  }
+
+  /** Runs a round, and says what memory it took: call it where nothing is collected. */
+  async runTouching(count: number): Promise<Touched> {
+    const touched = (programs: readonly Program[]) =>
+      total(programs.map(({ pid }) => touchedBytesOf(pid)));
+    const [sendBefore, receiveBefore] = [touched(this.#senders), touched(this.#receivers)];
+    const { round, sent, received } = await this.#run(count);
+    return {
+      send: allocatedOf(sent) ?? touched(this.#senders) - sendBefore,
+      receive: allocatedOf(received) ?? touched(this.#receivers) - receiveBefore,
+      ...{ sendCount: round.sent, receiveCount: round.received },
+    };
   }
 
   async close(): Promise<void> {
     for (const program of [...this.#senders, ...this.#receivers]) await program.close();
   }
 
-  kill(): void {
-    for (const program of [...this.#senders, ...this.#receivers]) program.kill();
+  /** Ends them at once, whatever they do. */
+  async kill(): Promise<void> {
+    await Promise.all([...this.#senders, ...this.#receivers].map((program) => program.kill()));
   }
 }
 
-/** What all sides have said of a round, and the CPU time of each. */
-interface Said {
-  /** How many datagrams were to be sent. */
-  readonly asked: number;
-  readonly sent: readonly Sent[];
-  readonly received: readonly Received[];
-  readonly cpu: readonly number[];
-}
-
-/**
- * What a round was, from what its sides have said: CPU times are those of the senders, then those of the
- * receivers. It throws unless what came is what was sent, or a part of it.
- */
-export function roundOf(peer: PeerName, cell: Cell, said: Said): Round {
-  const { asked, sent, received, cpu } = said;
-  const count = total(sent.map((one) => one.sent));
-  const arrived = total(received.map((one) => one.received));
-  const sum = total(received.map((one) => one.sum));
-  if (count !== asked || arrived === 0 || arrived > count || sum !== arrived * SUM) {
-    const found = JSON.stringify({ asked, count, arrived, sum });
-    throw new Error(`${peer} has received other than was sent in ${cell.name}: ${found}`);
-  }
-  // Where nobody waits for them, receivers end last; but what is handed over in blocks comes at once.
-  const timed = cell.flow === "flat" ? [...sent, ...received] : sent;
-  const times = timed.map(({ ns }) => ns);
-  // One thread does both in turn, and its clock does not tell what for.
-  const isOneThread = cell.topology === "one thread";
-  const sendCpu = isOneThread ? null : total(cpu.slice(0, sent.length));
-  const receiveCpu = isOneThread ? null : total(cpu.slice(sent.length));
-  return {
-    sent: count,
-    received: arrived,
-    ns: Math.max(...times) / arrived,
-    sendCpuNs: quotient(sendCpu, count),
-    receiveCpuNs: quotient(receiveCpu, arrived),
-    sendCalls: quotient(totalOrNull(sent.map(({ calls }) => calls)), count),
-    receiveCalls: quotient(totalOrNull(received.map(({ calls }) => calls)), arrived),
-    sendBatch: inverse(quotient(totalOrNull(sent.map(({ dataCalls }) => dataCalls)), count)),
-    receiveBatch: inverse(quotient(totalOrNull(received.map((one) => one.dataCalls)), arrived)),
-    segments: segmentsOf(cell, arrived / total(received.map(({ messages }) => messages))),
-    samples: received.flatMap((one) => one.samples),
-  };
-}
-
-function segmentsOf({ send, receive, segments }: Cell, perMessage: number): number | null {
-  if (receive === "gro") return perMessage;
-  return send === "gso" ? segments : null;
-}
-
-function total(numbers: readonly number[]): number {
-  return numbers.reduce((sum, one) => sum + one, 0);
-}
-
-// One that is not known makes the sum unknown.
-function totalOrNull(numbers: readonly (number | null)[]): number | null {
-  const known = numbers.filter((one) => one !== null);
-  return known.length === numbers.length ? total(known) : null;
-}
-
-function quotient(value: number | null, of: number): number | null {
-  return value === null ? null : value / of;
-}
-
-function inverse(value: number | null): number | null {
-  return value === null ? null : 1 / value;
+function allocatedOf(said: readonly { readonly allocated?: number | null }[]): number | null {
+  return totalOrNull(said.map(({ allocated }) => allocated ?? null));
 }
 
 function placesOf({ folder }: Tools, { family, topology }: Cell): [near: Place, far: Place] {
@@ -464,38 +462,4 @@ function argumentsOf(cell: Cell, { role, local, remote, port }: Values): string[
   const numbers = [bytes, batch, segments, group, window].map(String);
   const ends = [local, remote, String(port), String(cell.receivers)];
   return [role, send, receive, family, ...numbers, flow, form, ...ends];
-}
-
-/** strace that counts the calls of a process. */
-class Strace {
-  readonly #process;
-  readonly #lines: AsyncGenerator<string, void>;
-
-  private constructor(pid: number, which: string) {
-    // Its summary comes on the same stream as what it says of itself.
-    this.#process = Bun.spawn(["strace", "-c", "-f", "-e", which, "-p", String(pid)], {
-      ...{ stdin: "ignore", stdout: "ignore", stderr: "pipe" },
-    });
-    this.#lines = readLines(this.#process.stderr);
-  }
-
-  /** Undefined where there is no strace, or the kernel does not allow it. */
-  static async attach(pid: number, which: string): Promise<Strace | undefined> {
-    if (Bun.which("strace") === null) return undefined;
-    const trace = new Strace(pid, which);
-    const { value, done } = await trace.#lines.next();
-    return !done && value.includes("attached") ? trace : undefined;
-  }
-
-  /** Ends, and gives how many calls there were. */
-  async end(): Promise<number> {
-    this.#process.kill("SIGINT");
-    let calls = 0;
-    for await (const line of this.#lines) {
-      const [, count] = /^\s*100\.00\s+\S+\s+\S+\s+(\d+)\s.*total$/.exec(line) ?? [];
-      if (count !== undefined) calls = Number(count);
-    }
-    await this.#process.exited;
-    return calls;
-  }
 }

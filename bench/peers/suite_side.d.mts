@@ -3,6 +3,7 @@ export const ACK_BYTES: number;
 export const ACK_MS: number;
 export const QUIET_MS: number;
 export const FIRST_MS: number;
+export const STALLS_MAX: number;
 export const STAMP_AT: number;
 
 export interface Side {
@@ -33,6 +34,8 @@ export interface Buffers {
 export function socketsOfMine(): number[];
 export function setBuffers(fd: number): Promise<Buffers>;
 export function makeClock(): Promise<() => number>;
+export function makeAge(): Promise<(seconds: number, nanoseconds: number) => number>;
+export function measureAllocated(): () => number | null;
 
 export class Seen {
   received: number;
@@ -42,9 +45,13 @@ export class Seen {
   dataCalls: number;
   first: number;
   last: number;
+  stalls: number;
   constructor(clock: () => number);
   begin(total: number, group: number): void;
+  takeAges(messages: number): void;
   stamped(view: DataView, offset: number): void;
+  wantsAge(): boolean;
+  waited(ns: number): void;
   result(): object;
 }
 

@@ -9,6 +9,7 @@ import {
   FOREIGN,
   kindOf,
   OVER,
+  OVER_BYTES,
   PROBE,
   PROBE_BYTES,
   runOf,
@@ -16,7 +17,9 @@ import {
   setRun,
   setSequence,
   setTime,
+  setUnsent,
   transitNs,
+  unsentOf,
 } from "../../cli/probe.ts";
 import { requires, testIf } from "../support/require.ts";
 
@@ -128,6 +131,30 @@ describe("Arrivals", () => {
     expect(late.lost).toBe(3);
     for (const sequence of [2, 0, 1]) late.note(sequence);
     expect(late.lost).toBe(0);
+  });
+
+  test("misses nothing that the sender says it could not send", () => {
+    const arrivals = arrivalsOf([0, 1, 4]);
+    expect([arrivals.lost, arrivals.numbers]).toEqual([2, 5]);
+    // Six numbers, two of which came to nothing: 0, 1, 4 and another one were sent.
+    arrivals.end(6, 2);
+    expect([arrivals.sent, arrivals.expected, arrivals.lost]).toEqual([4, 4, 1]);
+    expect([arrivals.numbers, arrivals.highest]).toEqual([6, 4]);
+    // It is said three times.
+    arrivals.end(6, 2);
+    expect([arrivals.sent, arrivals.lost]).toEqual([4, 1]);
+    // More came than it says were sent.
+    arrivals.end(6, 5);
+    expect([arrivals.sent, arrivals.lost]).toEqual([1, 0]);
+  });
+
+  test("tells what was lost in the buffer, and not more than was lost", () => {
+    const arrivals = arrivalsOf([0, 4]);
+    arrivals.inBuffer = 3;
+    expect([arrivals.lost, arrivals.lostInBuffer]).toEqual([3, 3]);
+    // One was only late.
+    arrivals.note(2);
+    expect([arrivals.lost, arrivals.lostInBuffer]).toEqual([2, 2]);
   });
 
   test("agrees with a set of all numbers, whatever comes", () => {
@@ -243,6 +270,29 @@ describe("a probe", () => {
     expect(sequenceOf(view, at)).toBe(sequence);
   });
 
+  test("that says the run is over says what was never sent, if that can be", () => {
+    write(OVER, 10);
+    const unsent = (length: number) => unsentOf(view, at, length);
+    setUnsent(view, at, 3);
+    expect([unsent(OVER_BYTES), unsent(100)]).toEqual([3, 3]);
+    // Who has not read this page sends it shorter.
+    expect([unsent(PROBE_BYTES), unsent(OVER_BYTES - 1)]).toEqual([0, 0]);
+    expect(memory[at + OVER_BYTES]).toBe(0xa5);
+    for (const [count, told] of [
+      [10, 10],
+      [11, 0],
+      [2 ** 53 - 1, 0],
+    ] as const) {
+      setUnsent(view, at, count);
+      expect(unsent(OVER_BYTES)).toBe(told);
+    }
+    memory.fill(0xff, at + PROBE_BYTES, at + OVER_BYTES);
+    expect(unsent(OVER_BYTES)).toBe(0);
+    setSequence(view, at, 2 ** 40);
+    setUnsent(view, at, 2 ** 33 + 5);
+    expect(unsent(OVER_BYTES)).toBe(2 ** 33 + 5);
+  });
+
   test("was on its way for nanoseconds, whatever year it is", () => {
     write(PROBE, 0);
     expect(transitNs(view, at, 1_700_000_001, 1)).toBe(2);
@@ -286,6 +336,10 @@ describe("Bars", () => {
         for (const value of values) bars.record(value);
         const rows = bars.rows();
         expect(rows.length).toBeLessThanOrEqual(16);
+        // Of few numbers few.
+        expect(rows.length).toBeLessThanOrEqual(
+          Math.max(4, Math.ceil(2 * Math.sqrt(values.length))),
+        );
         for (const [k, { from, to, count }] of rows.entries()) {
           expect(from).toBe(k === 0 ? from : (rows[k - 1]?.to as number));
           // As near as a logarithm is.

@@ -23,13 +23,9 @@ describe("echo and ping", () => {
     ]);
     const rows = asked["histogramUs"] as [number, number, number][];
     expect(rows.reduce((sum, [, , count]) => sum + count, 0)).toBe(50);
-    expect(summaryOf(await end(running))).toMatchObject({
-      received: 50,
-      answered: 50,
-      bytes: 70_000,
-      refused: 0,
-      failures: {},
-    });
+    const answered = summaryOf(await end(running));
+    expect(answered).toMatchObject({ received: 50, answered: 50, bytes: 70_000, refused: 0 });
+    expect([answered["failures"], answered["kernelDrops"]]).toEqual([{}, 0]);
   });
 
   test("has lines and a histogram for people", async () => {
@@ -100,7 +96,8 @@ describe.each(["SIGINT", "SIGTERM"] as const)("%s", (signal) => {
     const asked = summaryOf(await end(ping, signal));
     const answered = summaryOf(await end(echo, signal));
     expect(asked["answered"]).toBeGreaterThanOrEqual(20);
-    expect(asked).toMatchObject({ lost: 0, duplicates: 0, foreign: 0, refused: {} });
+    expect(asked).toMatchObject({ lost: 0, duplicates: 0, foreign: 0 });
+    expect(asked["refused"]).toEqual({});
     expect(asked["sent"]).toBe(Number(asked["answered"]) + Number(asked["waiting"]));
     expect(answered).toMatchObject({ received: asked["sent"], answered: asked["sent"] });
   });

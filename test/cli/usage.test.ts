@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import manifest from "../../package.json" with { type: "json" };
 import { runCommand } from "../support/command.ts";
 
-const COMMANDS = ["blast", "dump", "echo", "icmp", "info", "ping", "replay", "sink"];
+const COMMANDS = ["bench", "blast", "dump", "echo", "icmp", "info", "ping", "replay", "sink"];
 
 describe("bun-sockets", () => {
   test.each(["--version", "-V", "dump --version"])("%s is that of the package", (line) => {
@@ -35,10 +35,10 @@ describe("bun-sockets", () => {
     const lines = examples.split("\n").filter((line) => line.startsWith("  bun-sockets "));
     expect(lines.length).toBeGreaterThanOrEqual(3);
     for (const line of lines) {
-      expect(line).toStartWith(`  bun-sockets ${name} `);
+      expect(`${line} `).toStartWith(`  bun-sockets ${name} `);
       const [own = ""] = line.split(" | ");
       // What an example says is an option of the command.
-      for (const [, option = ""] of own.matchAll(/ (--?[a-z]+)/g))
+      for (const [, option = ""] of own.matchAll(/ (--?[a-z][a-z-]*)/g))
         expect(options, line).toMatch(new RegExp(`^ .*${option}[ ,]`, "m"));
     }
   });
@@ -47,6 +47,10 @@ describe("bun-sockets", () => {
 describe("wrong usage", () => {
   test.each([
     [["nonsense"], "nonsense"],
+    [["bench", "udp5"], "name"],
+    [["bench", "--rounds", "0"], "--rounds"],
+    [["bench", "--round-ms", "60001"], "--round-ms"],
+    [["bench", "--only", "rust"], "--only"],
     [["blast", "127.0.0.1"], "target"],
     [["blast", "127.0.0.1:0"], "target"],
     [["blast", "::1:9000"], "target"],

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CELLS, type Cell } from "../../bench/cells.ts";
 import { Pair, Tools } from "../../bench/peers/suite_programs.ts";
+import type { Calls } from "../../bench/peers/suite_trace.ts";
 import { requires, testIf } from "../support/require.ts";
 
 const ROOT_USER = 0;
@@ -23,6 +24,10 @@ function named(name: string): Cell {
   const cell = CELLS.find((one) => one.name === name);
   if (cell === undefined) throw new Error(`there is no ${name}`);
   return cell;
+}
+
+function sumOf(calls: Calls): number {
+  return Object.values(calls).reduce((sum, count) => sum + count, 0);
 }
 
 describe("a pair of the suite", () => {
@@ -45,12 +50,14 @@ describe("a pair of the suite", () => {
         const pair = await Pair.start(tools, peer, named(BASE));
         try {
           await pair.warmUp([2, 5]);
-          const batches = await pair.countCalls("sendmmsg");
-          expect((batches.send as number) * (batches.round.sendBatch as number)).toBeCloseTo(1, 6);
-          const { send, receive, round } = await pair.countCalls("%network,poll,ppoll");
+          const { round, sides } = await pair.traceCalls("%network,poll,ppoll");
+          const [send = {}, receive = {}] = sides;
+          expect(send["sendmmsg"]).toBe(round.sent / (round.sendBatch as number));
+          // Each group is answered.
+          expect(receive["sendto"]).toBe(round.received / named(BASE).group);
           const others = [
-            ((send as number) - (round.sendCalls as number)) * round.sent,
-            ((receive as number) - (round.receiveCalls as number)) * round.received,
+            sumOf(send) - (round.sendCalls as number) * round.sent,
+            sumOf(receive) - (round.receiveCalls as number) * round.received,
           ];
           for (const count of others) {
             expect(count).toBeGreaterThan(0);
@@ -63,6 +70,43 @@ describe("a pair of the suite", () => {
       TIMEOUT_MS,
     );
   }
+
+  testIf(requires("gcc", "python3"))(
+    "of ours, C and Python counts how often it has waited in vain, and goes on",
+    async () => {
+      const found = await Promise.all(
+        (["bun-sockets", "c", "python"] as const).map(async (peer) => {
+          // What is on its way is no group yet when the window is full: nobody answers.
+          const pair = await Pair.start(tools, peer, { ...named(BASE), group: 128, window: 64 });
+          try {
+            const { sent, received, stalls } = await pair.run(128);
+            return { sent, received, stalls };
+          } finally {
+            await pair.kill();
+          }
+        }),
+      );
+      expect(found).toEqual(Array(3).fill({ sent: 128, received: 128, stalls: 1 }));
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "of an event loop counts how often it has waited in vain, too",
+    () => {
+      const events = JSON.stringify(join(import.meta.dir, "../../bench/peers/suite_events.mjs"));
+      const script = `
+        import { serveSender } from ${events};
+        const payloads = [new Uint8Array(64)];
+        await serveSender({ group: 64, window: 128 }, payloads, () => 1, {});`;
+      // Nobody answers.
+      const stdin = Buffer.from("run 128\n");
+      const { stdout } = Bun.spawnSync([process.execPath, "-e", script], { stdin });
+      const [, said = ""] = stdout.toString().split("\n");
+      expect(JSON.parse(said)).toMatchObject({ sent: 128, stalls: 1 });
+    },
+    TIMEOUT_MS,
+  );
 
   compiled("of ours makes as many calls as C where nobody waits", async () => {
     const rounds = [];
@@ -82,9 +126,13 @@ describe("a pair of the suite", () => {
 
 describe("suite.ts", () => {
   test.each([
-    ["a cell that there is not", ["udp5/64"], "There is no cell udp5/64"],
-    ["a peer that there is not", ["--only", "rust"], "There is no peer rust"],
-    ["no count of rounds", ["--rounds", "many"], "--rounds takes a count, not many"],
+    ["a cell that there is not", ["udp5/64"], "'udp5/64' is invalid for argument 'name'"],
+    [
+      "a peer that there is not",
+      ["--only", "rust"],
+      "Allowed choices are bun-sockets, c, bun-udp,",
+    ],
+    ["no count of rounds", ["--rounds", "many"], "'--rounds <count>' argument 'many' is invalid"],
   ])("refuses %s", (_, values, reason) => {
     const found = refusal(...values);
     expect(found.exitCode).toBe(2);

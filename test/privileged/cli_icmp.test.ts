@@ -100,7 +100,9 @@ namespaced("icmp has a line for each answer, and two at the end", () => {
   expect(first).toMatch(new RegExp(`^${answer.replace("N", "1")}$`));
   expect(second).toMatch(new RegExp(`^${answer.replace("N", "2")}$`));
   expect(counts).toBe(`${hosts.farAddress}: 2 sent, 2 answered, 0 lost (0 %)`);
-  const names = ["min", "mean", "p50", "p90", "p99", "max"].map((name) => `${name} ${number}`);
+  const names = ["min", "mean", "p50", "p90", "p99", "p99.9", "max"].map(
+    (name) => `${name} ${number}`,
+  );
   expect(times).toMatch(new RegExp(`^round trip in ms: ${names.join(", ")}$`));
   expect(rest).toEqual([]);
 });

@@ -116,9 +116,9 @@ describe("replay", () => {
       type: "summary",
       frames: frames.length,
       bytes: BYTES,
-      failures: {},
       cutInCapture: 0,
     });
+    expect(summary.failures).toEqual({});
     // Nothing is sent before it is due.
     expect(summary.durationMs).toBeGreaterThanOrEqual(DURATION_MS);
     expect(summary.framesPerSecond).toBeCloseTo((1000 * frames.length) / summary.durationMs, 0);
@@ -245,7 +245,9 @@ describe("replay", () => {
       running.signal(signal);
       const paused = await running.ended();
       expect(paused.exitCode).toBe(0);
-      expect(JSON.parse(paused.stdout)).toMatchObject({ frames: 1, failures: {} });
+      const summary = JSON.parse(paused.stdout);
+      expect(summary.frames).toBe(1);
+      expect(summary.failures).toEqual({});
       await watcher.end();
       const loops = ["--topspeed", "--loop", "2147483647"];
       const busy = new RunningCommand(["replay", path, "-i", hosts.near, "--json", ...loops]);

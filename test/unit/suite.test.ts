@@ -1,8 +1,16 @@
 import { describe, expect, test } from "bun:test";
-import { CELLS, type Cell, cellsNamed, planSeconds } from "../../bench/cells.ts";
-import { type Round, roundOf } from "../../bench/peers/suite_programs.ts";
+import {
+  CELLS,
+  type Cell,
+  cellsNamed,
+  planSeconds,
+  QUICK,
+  QUICK_CELLS,
+  WHOLE,
+} from "../../bench/cells.ts";
+import { type Round, roundOf } from "../../bench/peers/suite_round.ts";
 import type { ResultLine } from "../../bench/results.ts";
-import { type Extras, lineOf, type Measured } from "../../bench/suite_result.ts";
+import { type Extras, lineOf, type Measured, stepsOf } from "../../bench/suite_result.ts";
 import { resultTables } from "../../bench/suite_table.ts";
 
 const BASE = "udp4/64/sendmmsg-recvmmsg";
@@ -20,8 +28,9 @@ describe("CELLS", () => {
   });
 
   test("take less than ten minutes in nine rounds of 0.4 s", () => {
-    expect(planSeconds(CELLS, 9, 400)).toBeLessThan(600);
-    expect(planSeconds(CELLS, 18, 400)).toBeGreaterThan(600);
+    expect([WHOLE.rounds, WHOLE.roundMs]).toEqual([9, 400]);
+    expect(planSeconds(CELLS, WHOLE)).toBeLessThan(600);
+    expect(planSeconds(CELLS, { ...WHOLE, rounds: 18 })).toBeGreaterThan(600);
   });
 
   test("vary one thing of the base cell, and have C beside ours", () => {
@@ -79,6 +88,24 @@ describe("CELLS", () => {
   });
 });
 
+describe("QUICK_CELLS", () => {
+  test("are cells of the suite with what they are in words, of each size the same", () => {
+    const names = [...QUICK_CELLS.keys()].map(({ name }) => name);
+    expect(names.filter((name) => name.includes("/64/"))).toHaveLength(7);
+    const large = names.filter((name) => name.includes("/1200/"));
+    expect(large).toEqual(names.slice(0, 7).map((name) => name.replace("/64/", "/1200/")));
+    expect(names).toHaveLength(14);
+    for (const cell of QUICK_CELLS.keys()) expect(CELLS).toContain(cell);
+  });
+
+  test("take 20 seconds, all of them, and begin with all peers", () => {
+    const cells = [...QUICK_CELLS.keys()];
+    expect(planSeconds(cells, QUICK)).toBeLessThan(20);
+    expect(planSeconds(cells, { ...QUICK, roundMs: 200 })).toBeGreaterThan(20);
+    expect(cells[0]?.peers).toHaveLength(7);
+  });
+});
+
 describe("cellsNamed()", () => {
   test("takes a cell's own name, although others begin with it", () => {
     expect(cellsNamed(BASE).map(({ name }) => name)).toEqual([BASE]);
@@ -95,8 +122,16 @@ describe("cellsNamed()", () => {
 });
 
 describe("roundOf()", () => {
-  const sent = { sent: 64, ns: 6400, calls: 2, dataCalls: 1 };
-  const received = { received: 64, messages: 64, sum: 64 * 255, ns: 5000, calls: 5, dataCalls: 4 };
+  const sent = { sent: 64, ns: 6400, calls: 2, dataCalls: 1, stalls: 0 };
+  const received = {
+    received: 64,
+    messages: 64,
+    sum: 64 * 255,
+    ns: 5000,
+    calls: 5,
+    dataCalls: 4,
+    stalls: 0,
+  };
   const said = {
     asked: 64,
     sent: [sent],
@@ -108,6 +143,7 @@ describe("roundOf()", () => {
     expect(roundOf("c", named(BASE), said)).toEqual({
       ...{ sent: 64, received: 64, ns: 100, sendCpuNs: 1, receiveCpuNs: 2, sendCalls: 2 / 64 },
       ...{ receiveCalls: 5 / 64, sendBatch: 64, receiveBatch: 16, segments: null, samples: [7] },
+      ...{ stalls: 0, plain: null },
     });
   });
 
@@ -138,6 +174,28 @@ describe("roundOf()", () => {
     expect(round).toMatchObject({ sendCalls: null, sendBatch: null, receiveBatch: 16 });
     const one = roundOf("c", named(`${BASE}/one-thread`), { ...said, cpu: [64] });
     expect(one).toMatchObject({ sendCpuNs: null, receiveCpuNs: null });
+    expect(one.stalls).toBe(0);
+  });
+
+  test("takes the halves of one thread from itself", () => {
+    const halves = { sent: [{ ...sent, cpuNs: 640 }], cpu: [64_000] };
+    const both = [{ ...received, cpuNs: 1280, samples: [] }];
+    const round = roundOf("c", named(`${BASE}/one-thread`), { ...said, ...halves, received: both });
+    expect(round).toMatchObject({ sendCpuNs: 10, receiveCpuNs: 20 });
+  });
+
+  test("counts who has waited in vain, on both sides", () => {
+    const waited = { ...said, sent: [{ ...sent, stalls: 2 }] };
+    const both = [{ ...received, stalls: 1, samples: [] }];
+    expect(roundOf("c", named(BASE), { ...waited, received: both }).stalls).toBe(3);
+  });
+
+  test("tells what part of the sends without a copy were plain ones", () => {
+    const some = { ...said, sent: [{ ...sent, plain: 16 }] };
+    const path = named("udp4/64/zerocopy-recvmmsg");
+    expect(roundOf("c", path, some).plain).toBe(0.25);
+    expect(roundOf("c", path, said).plain).toBe(0);
+    expect(roundOf("c", named(BASE), some).plain).toBeNull();
   });
 
   test.each([
@@ -154,13 +212,18 @@ describe("lineOf()", () => {
   const base: Round = {
     ...{ sent: 100, received: 100, ns: 100, sendCpuNs: 40, receiveCpuNs: 60, sendCalls: null },
     ...{ receiveCalls: null, sendBatch: 64, receiveBatch: null, segments: null, samples: [] },
+    ...{ stalls: 0, plain: null },
   };
   const rounds = (...times: readonly number[]) => times.map((ns) => ({ ...base, ns }));
   const ours: Measured = {
     ...{ peer: "bun-sockets", cell: named(`${BASE}/handler`) },
     ...{ sendBufferBytes: 1, receiveBufferBytes: 2 },
   };
-  const none: Extras = { calls: { send: null, receive: null }, bytesAllocated: null };
+  const none: Extras = {
+    calls: { send: null, receive: null },
+    allocated: { send: null, receive: null, both: null },
+    waits: null,
+  };
 
   test("divides each round by that of C beside it", () => {
     const line = lineOf(ours, rounds(200, 300, 400), rounds(100, 300, 100), none);
@@ -189,12 +252,49 @@ describe("lineOf()", () => {
   });
 
   test("takes the calls that a side counts, and those of strace where it does not", () => {
-    const extras = { calls: { send: 7, receive: 8 }, bytesAllocated: 83.123456 };
+    const extras = {
+      calls: { send: 7, receive: 8 },
+      allocated: { send: 1, receive: 82.123456, both: 83.123456 },
+      waits: null,
+    };
     const counted = [{ ...base, sendCalls: 0.5 }];
     expect(lineOf(ours, counted, undefined, extras)).toMatchObject({
       ...{ sendCallsPerDatagram: 0.5, receiveCallsPerDatagram: 8 },
       bytesAllocatedPerDatagram: 83.123,
     });
+  });
+
+  test("tells both sides' memory, and what they come to", () => {
+    const allocated = { send: 0.123456, receive: 254.789123, both: 254.9125789 };
+    expect(lineOf(ours, rounds(1), undefined, { ...none, allocated })).toMatchObject({
+      ...{ sendBytesPerDatagram: 0.12346, receiveBytesPerDatagram: 254.79 },
+      bytesAllocatedPerDatagram: 254.91,
+    });
+    const together = { send: null, receive: null, both: 8 };
+    expect(lineOf(ours, rounds(1), undefined, { ...none, allocated: together })).toMatchObject({
+      ...{ sendBytesPerDatagram: null, receiveBytesPerDatagram: null },
+      bytesAllocatedPerDatagram: 8,
+    });
+  });
+
+  test("adds up the waits in vain of all rounds", () => {
+    const some = [base, { ...base, stalls: 2 }, { ...base, stalls: 1 }];
+    expect(lineOf(ours, some, undefined, none).stalls).toBe(3);
+  });
+
+  test("has the middle of the rounds' plain sends, of the path without a copy alone", () => {
+    const some = [1, 0.5, 0.75].map((plain) => ({ ...base, plain }));
+    expect(lineOf(ours, some, undefined, none).plainShare).toBe(0.75);
+    expect(lineOf(ours, [base], undefined, none).plainShare).toBeNull();
+  });
+
+  test("keeps the time since the kernel had it apart from that since it was sent", () => {
+    const some = [{ ...base, samples: [5_000_000] }];
+    const line = lineOf(ours, some, undefined, { ...none, waits: [1000, 2000, 3000] });
+    expect(line.latencyUs?.p50).toBeWithin(4990, 5010);
+    expect(line.waitUs?.p50).toBeWithin(1.9, 2.1);
+    expect(line.waitUs?.max).toBeWithin(2.9, 3.1);
+    expect(lineOf(ours, some, undefined, none).waitUs).toBeNull();
   });
 
   test("says how each peer waits", () => {
@@ -253,8 +353,35 @@ describe("resultTables()", () => {
     expect(resultTables([{ ...line, lost: 3, datagrams: 1_000_000 }])).toContain(" 3 ");
   });
 
+  test("says how often a side has waited in vain", () => {
+    expect(resultTables([line])).not.toContain("stall");
+    expect(resultTables([{ ...line, stalls: 1 }])).toContain(" 1 stall ");
+    expect(resultTables([{ ...line, stalls: 2, isNoisy: true }])).toContain("too noisy, 2 stalls");
+  });
+
+  test("tells the memory of each side, and of one thread all of it", () => {
+    const sides = { sendBytesPerDatagram: 1, receiveBytesPerDatagram: 254 };
+    expect(resultTables([{ ...line, ...sides }])).toContain("1 + 254");
+    expect(resultTables([{ ...line, bytesAllocatedPerDatagram: 777 }])).toContain(" 777 ");
+  });
+
   test("has a table for each question", () => {
     const table = resultTables([line, { ...line, question: "forms" }, line]);
     expect(table.match(/^(peers|forms)$/gm)).toEqual(["peers", "forms"]);
   });
+});
+
+test("stepsOf() counts samples by quarters of an octave, of all rounds together", () => {
+  // Nanoseconds. A sample at the end of a step is in it, and one of before it was sent in the first.
+  const rounds = [{ samples: [1000, 1001, 1189, 1190, -5] }, { samples: [1500, 2001, 8000] }];
+  expect(stepsOf(rounds)).toEqual([
+    [0.0011613, 1],
+    [1, 1],
+    [1.1892, 2],
+    [Number(Math.SQRT2.toPrecision(5)), 1],
+    [1.6818, 1],
+    [2.3784, 1],
+    [8, 1],
+  ]);
+  expect(stepsOf([{ samples: [] }])).toBeNull();
 });
