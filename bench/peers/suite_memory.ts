@@ -20,7 +20,7 @@ export interface Touched {
 export const UNKNOWN: Allocated = { send: null, receive: null, both: null };
 
 // Enough that a page is nothing, and no longer on a slow machine.
-const DATAGRAMS = 30_000;
+const DATAGRAMS = 20_000;
 const ROUND_MS = 400;
 /** With fewer a page is too much. */
 const DATAGRAMS_MIN = 5000;
@@ -77,5 +77,5 @@ async function count(pair: Pair): Promise<Allocated> {
 function partsOf({ peer, cell }: Pair): number {
   const isFlat = cell.flow === "flat";
   if (peer === "c") return isFlat ? 1 : 2;
-  return isFlat ? 3 : 6;
+  return isFlat ? 3 : 5;
 }

@@ -94,7 +94,7 @@ const LATER: Readonly<Record<string, string>> = {
   stalls: "stalls",
   sendBytesPerDatagram: "bytes allocated/datagram, sender",
   receiveBytesPerDatagram: "bytes allocated/datagram, receiver",
-  plainShare: "zero copy: share that was copied",
+  plainShare: "zero copy: share sent plainly",
   waitUs: "after the kernel, µs",
 };
 
