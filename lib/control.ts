@@ -19,7 +19,7 @@ import {
 import { type Address, type InetAddress, toPortlessAddress } from "./address.ts";
 import type { ExtendedError } from "./error_queue.ts";
 import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
-import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
+import { describe, requireInteger, requireObject, requireView } from "./internal/arguments.ts";
 import type * as Codec from "./internal/control_codec.ts";
 import { loadModule } from "./internal/descriptor.ts";
 import type { HasDescriptor, PeerCredentials } from "./option.ts";
@@ -676,7 +676,7 @@ export class ControlWriter {
    * @throws {RangeError} the index is out of range, or there is no room
    */
   addPacketInfo(options: PacketSource, family?: PacketFamily): void {
-    const { source, interfaceIndex } = requireOptions(options);
+    const { source, interfaceIndex } = requireObject(options);
     if (interfaceIndex !== undefined)
       requireInteger(interfaceIndex, 0, INT_MAX, "an interface index");
     if (family !== undefined) requireFamily(family);
@@ -730,7 +730,7 @@ export class ControlWriter {
    * @throws {RangeError} a number is out of range, or there is no room
    */
   addCredentials(credentials: Partial<PeerCredentials> = {}): void {
-    const { processId, userId, groupId } = requireOptions(credentials);
+    const { processId, userId, groupId } = requireObject(credentials);
     const pid = processId ?? process.pid;
     const uid = userId ?? process.getuid?.() ?? 0;
     const gid = groupId ?? process.getgid?.() ?? 0;

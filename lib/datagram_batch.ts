@@ -5,6 +5,7 @@ import {
   ECONNREFUSED,
   EFAULT,
   EINTR,
+  EMSGSIZE,
   ENOBUFS,
   ENOMEM,
   ENOSYS,
@@ -12,6 +13,8 @@ import {
   EPIPE,
 } from "../structs/constants/errno.ts";
 import {
+  AF_INET6,
+  AF_UNIX,
   MSG_CTRUNC,
   MSG_DONTWAIT,
   MSG_NOSIGNAL,
@@ -32,7 +35,7 @@ import {
   toPortlessAddress,
 } from "./address.ts";
 import type { PacketChecksum } from "./control.ts";
-import { check, SystemError } from "./error.ts";
+import { check, SystemError, systemError, tooLongHint } from "./error.ts";
 import { bytesOf } from "./ffi/memory.ts";
 import { describe, requireInteger, requireOptions, requireView } from "./internal/arguments.ts";
 import { errorsOf, loadModule } from "./internal/descriptor.ts";
@@ -255,6 +258,11 @@ export class DatagramBatch<A extends Address = Address> {
   /** The slots below are prepared. A call that waits sends these, whatever `count` says since. */
   #sendEnd = 0;
   #failed = 0;
+  /** The address family of the socket that has sent last. */
+  #sendDomain = 0;
+  /** What may be sent by it, once it has refused a slot as too long. */
+  #tooLong: string | undefined;
+  #hasTooLong = false;
   /** Whether a prepared slot is a train. */
   #hasTrains = false;
   /** The slot of a train that went out datagram by datagram, and not to its end; or -1. */
@@ -944,6 +952,26 @@ export class DatagramBatch<A extends Address = Address> {
     return errno === 0 ? undefined : errorName(errno);
   }
 
+  /**
+   * The same as the error that a single send of slot i would have thrown, with a `hint` where we know
+   * what helps; made when asked. Undefined where `failure(i)` is. Its address is that of the slot as
+   * it stands: ask before it is changed.
+   */
+  failureError(i: number): SystemError | undefined {
+    this.#requireSlot(i);
+    const errno = this.#failures[i] as number;
+    if (errno === 0) return undefined;
+    const address = this.#sendNameLength(i) > 0 ? this.address(i) : undefined;
+    let hint: string | undefined;
+    if (errno === EMSGSIZE) hint = this.#truncated(i) ? CUT : this.#tooLong;
+    const details = { hint, unix: this.#sendDomain === AF_UNIX };
+    return systemError(
+      errno,
+      "sendmmsg",
+      address ? { ...details, address, sending: true } : details,
+    );
+  }
+
   /** Whether the memory is gone: freed, or its ArrayBuffer was transferred. */
   get freed(): boolean {
     return this.#gone() || this.#control.gone;
@@ -1047,6 +1075,11 @@ export class DatagramBatch<A extends Address = Address> {
     return this.#peer.length;
   }
 
+  /** Bytes of the address that slot i was prepared with: 0 on a connected socket. */
+  #sendNameLength(i: number): number {
+    return msghdr.msg_namelen.get(this.#view, this.#layout.sendHeaders + i * HEADER);
+  }
+
   #setNameLength(i: number, length: number): void {
     msghdr.msg_namelen.set(this.#view, i * HEADER, length);
     this.#namedEnd = Math.max(this.#namedEnd, i + 1);
@@ -1096,8 +1129,8 @@ export class DatagramBatch<A extends Address = Address> {
     const view = this.#view;
     const homes = this.#homes;
     const control = this.#control;
-    if (this.#failed > 0) this.#failures.fill(0);
-    this.#failed = 0;
+    if (this.#failed > 0) this.#forgetFailures();
+    this.#sendDomain = domain;
     this.#hasTrains = false;
     if (this.#partSlot !== first) this.#partSlot = -1;
     this.#sendEnd = this.#count;
@@ -1154,7 +1187,7 @@ export class DatagramBatch<A extends Address = Address> {
       const end = full ? this.#nextFull(i, full) : this.#nextAlone(i, offload);
       if (full && end === i) {
         // Sent now, it could overtake what the same receiver had no room for.
-        this.#fail(i++, EAGAIN);
+        this.#fail(i++, EAGAIN, fd);
         continue;
       }
       const result = this.#sendSome(fd, i, end, flags | MSG_DONTWAIT | MSG_NOSIGNAL, offload);
@@ -1180,16 +1213,26 @@ export class DatagramBatch<A extends Address = Address> {
         refused = i;
       } else if (result !== -EINTR) {
         if (failsBatch(-result)) check(result, "sendmmsg", { transferred: before + sent });
-        this.#fail(i++, -result);
+        this.#fail(i++, -result, fd);
       }
     }
     return sent;
   }
 
-  #fail(i: number, errno: number): void {
+  #forgetFailures(): void {
+    this.#failures.fill(0);
+    this.#failed = 0;
+    this.#hasTooLong = false;
+  }
+
+  #fail(i: number, errno: number, fd: number): void {
     this.#forgetPart(i);
     this.#failures[i] = errno;
     this.#failed++;
+    if (errno !== EMSGSIZE || this.#hasTooLong || this.#sendDomain === AF_UNIX) return;
+    // Now, while there is a socket to ask.
+    this.#hasTooLong = true;
+    this.#tooLong = tooLongHint(-errno, "sendmmsg", fd, this.#sendDomain === AF_INET6);
   }
 
   /** Sends slots i to `end`, or slot i datagram by datagram where that is `end`, or it is refused. */
@@ -1222,7 +1265,7 @@ export class DatagramBatch<A extends Address = Address> {
       if (i === this.#partSlot) return i;
       const segment = this.#control.preparedSegment(i);
       if (segment === 0 || this.#truncated(i)) continue;
-      const length = msghdr.msg_namelen.get(this.#view, this.#layout.sendHeaders + i * HEADER);
+      const length = this.#sendNameLength(i);
       if (offload.refuses(this.#words, this.#nameOffset(i) >> 2, length, segment)) return i;
     }
     return this.#sendEnd;
@@ -1319,6 +1362,8 @@ function loadSlotControl(): typeof slotControl {
 }
 
 const NO_BYTES = new Uint8Array(0);
+const CUT =
+  "It was longer than its slot when it was received: setLength makes what is there a datagram";
 
 /** The error of slots that would lose datagrams of a train. */
 export function tooShortForTrains(slotBytes: number): RangeError {

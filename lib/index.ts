@@ -103,6 +103,7 @@ export {
   TcpOption,
   UdpOption,
 } from "./internal/lazy_options.ts";
+export { type DatagramMetadata, IpSocket, type PathMtuDiscovery } from "./ip_socket.ts";
 export type { LinkAddressParts, PacketType } from "./link_address.ts";
 export { type ListenFd, listenFds } from "./listen_fds.ts";
 export { type ConnectionsOptions, Listener } from "./listener.ts";
@@ -255,12 +256,7 @@ export {
   TcpSocket,
   type TcpSocketOptions,
 } from "./tcp_socket.ts";
-export {
-  type DatagramMetadata,
-  type PathMtuDiscovery,
-  UdpSocket,
-  type UdpSocketOptions,
-} from "./udp_socket.ts";
+export { UdpSocket, type UdpSocketOptions } from "./udp_socket.ts";
 export {
   type UnixBindOptions,
   UnixDatagramSocket,

@@ -5,7 +5,7 @@ import { sockaddr_in } from "../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../structs/sockaddr_in6.ts";
 import type { AddressParts } from "./address.ts";
 import { check } from "./error.ts";
-import { requireInteger } from "./internal/arguments.ts";
+import { optionsOf, requireInteger } from "./internal/arguments.ts";
 import { formatInet4, formatInet6, parseInet4, parseInet6 } from "./internal/inet_text.ts";
 import { copyBytes, hashBytes, requireText, sameBytes, viewOf } from "./internal/sockaddr.ts";
 import { if_nametoindex } from "./sys/net_if.ts";
@@ -247,7 +247,7 @@ export class Inet6Address {
     if (host instanceof Uint8Array) {
       this.#bytes = copySockaddr(host, AF_INET6, sockaddr_in6.size, "an Inet6Address");
     } else {
-      const { flow = 0 } = options ?? {};
+      const { flow = 0 } = optionsOf(options);
       const [text, zone] = splitZone(requireText(host));
       const scope = parseZone(zone, host);
       requireInteger(port, 0, PORT_MAX, "a port");

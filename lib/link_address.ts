@@ -40,6 +40,18 @@ export interface LinkAddressParts {
   readonly packetType?: PacketType | undefined;
 }
 
+/** By the numbers of linux/if_packet.h, from PACKET_HOST on. The package does not export it. */
+export const PACKET_TYPES: readonly PacketType[] = [
+  "host",
+  "broadcast",
+  "multicast",
+  "otherHost",
+  "outgoing",
+  "loopback",
+  "user",
+  "kernel",
+];
+
 // Set by the class below: its private bytes, for lib/address.ts. The package does not export it.
 
 /** The bytes of an address as it holds them, without the index of a name. Undefined for others. */
@@ -55,18 +67,6 @@ const GONE = -1;
 const HARDWARE = sockaddr_ll.sll_addr.offset;
 /** MAX_ADDR_LEN of the kernel's linux/netdevice.h. The struct has room for eight. */
 const HARDWARE_MAX = 32;
-
-// By the numbers of linux/if_packet.h, from PACKET_HOST on.
-const TYPES: readonly PacketType[] = [
-  "host",
-  "broadcast",
-  "multicast",
-  "otherHost",
-  "outgoing",
-  "loopback",
-  "user",
-  "kernel",
-];
 
 /**
  * A link-layer address: an interface, an EtherType and a hardware address, as packet sockets take and
@@ -178,7 +178,7 @@ export class LinkAddress {
   /** Whom the packet was for. "host" also where nothing is said. */
   get packetType(): PacketType {
     const type = sockaddr_ll.sll_pkttype.get(viewOf(this.#bytes), 0);
-    return TYPES[type] ?? type;
+    return PACKET_TYPES[type] ?? type;
   }
 
   /**
@@ -388,9 +388,9 @@ function toNumber(type: PacketType): number {
     requireInteger(type, 0, U8_MAX, "a packet type");
     return type;
   }
-  const number = TYPES.indexOf(type);
+  const number = PACKET_TYPES.indexOf(type);
   if (number >= 0) return number;
-  const known = TYPES.map((name) => `"${name}"`).join(", ");
+  const known = PACKET_TYPES.map((name) => `"${name}"`).join(", ");
   const given = typeof type === "string" ? JSON.stringify(type) : describe(type);
   throw new TypeError(`Cannot use ${given} as a packet type: expected ${known}, or a number`);
 }

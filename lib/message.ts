@@ -78,9 +78,11 @@ const NONE: readonly ReceivedDescriptor[] = Object.freeze([]);
 /** CMSG_SPACE(sizeof(struct timeval)): the control message of SO_TIMESTAMP, which comes first. */
 const STAMP = 32;
 
+const NO_VECTORS: readonly ArrayBufferView[] = [];
+
 // What the message in a call points to. An address alone would not keep it alive, nor would a local
 // variable that nobody uses any more.
-const inCall: { vectors: readonly ArrayBufferView[] } = { vectors: [] };
+const inCall = { vectors: NO_VECTORS };
 
 /**
  * One message with all that sendmsg(2) and recvmsg(2) can say of it: a payload of several parts, an
@@ -334,7 +336,7 @@ export class Message {
     msghdr.msg_namelen.set(this.#view, 0, connected ? 0 : this.#nameLength);
     if (connected || this.#nameLength === 0) msghdr.msg_name.set(this.#view, 0, 0);
     const result = sendmsg(fd, this.#view, flags);
-    inCall.vectors = [];
+    inCall.vectors = NO_VECTORS;
     return result;
   }
 
@@ -351,7 +353,7 @@ export class Message {
       throw new RangeError("Cannot receive a stream into a message without room for payload");
     msghdr.msg_namelen.set(this.#view, 0, NAME_BYTES);
     const result = recvmsg(fd, this.#view, flags);
-    inCall.vectors = [];
+    inCall.vectors = NO_VECTORS;
     if (result < 0) return result;
     const controlLength = msghdr.msg_controllen.get(this.#view, 0);
     // The kernel gives the input flag back.

@@ -844,11 +844,11 @@ export function getOptionOf<Value>(fd: number, option: Option<Value, "get">): Va
  * `EPERM`, `EACCES` it takes a right; `EINVAL` not in this state
  */
 export function setOptionOf<Value>(
-  fd: number,
+  descriptor: { readonly fd: number },
   option: Option<Value, "set">,
   value: NoInfer<Value>,
 ): void {
-  write(fd, writableOf(option), value);
+  write(descriptor, writableOf(option), value);
 }
 
 // Why the kernel has no value to show, where that is no failure.

@@ -1,14 +1,6 @@
-import { EINTR } from "../structs/constants/errno.ts";
-import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI } from "../structs/constants/poll.ts";
-import { EPOLLIN, EPOLLOUT } from "../structs/constants/sys_epoll.ts";
-import { pollfd } from "../structs/pollfd.ts";
-import { type CancelSignal, ClosedError, check } from "./error.ts";
-import { describe, requireBoolean, requireOptions, requireSignal } from "./internal/arguments.ts";
-import { deadlineAfter, waitForAny } from "./internal/deadline.ts";
-import { type Descriptor, errorsOf } from "./internal/descriptor.ts";
-import { loadPoller } from "./internal/lazy_poller.ts";
-import { type CancelOptions, descriptorOf, type Socket, type TimeoutOptions } from "./socket.ts";
-import { poll as pollNow } from "./sys/poll.ts";
+import { loadModule } from "./internal/descriptor.ts";
+import type * as Polling from "./internal/polling.ts";
+import type { CancelOptions, Socket, TimeoutOptions } from "./socket.ts";
 
 /** What is waited for on a socket. A socket by itself stands for reading. */
 export interface PollInterest {
@@ -37,12 +29,6 @@ export interface PollResult {
   readonly hangUp: boolean;
 }
 
-interface Entry {
-  readonly socket: Socket;
-  readonly descriptor: Descriptor;
-  readonly events: number;
-}
-
 /**
  * Which of many sockets are ready now.
  *
@@ -53,7 +39,7 @@ interface Entry {
  * @see {@link https://man7.org/linux/man-pages/man2/poll.2.html | poll(2)}
  */
 export function tryPoll(sockets: Iterable<Socket | PollInterest>): PollResult[] {
-  return resultsNow(toEntries(sockets));
+  return load().tryPoll(sockets);
 }
 
 /**
@@ -81,14 +67,7 @@ export function pollSync(
   sockets: Iterable<Socket | PollInterest>,
   options?: TimeoutOptions,
 ): PollResult[] {
-  const deadline = deadlineAfter(options?.timeoutMs);
-  const entries = toEntries(sockets);
-  for (;;) {
-    const view = toPollfds(entries);
-    waitForAny(view, deadline);
-    const results = toResults(entries, view);
-    if (results.length > 0) return results;
-  }
+  return load().pollSync(sockets, options);
 }
 
 /**
@@ -104,128 +83,13 @@ export async function poll(
   sockets: Iterable<Socket | PollInterest>,
   options: CancelOptions = {},
 ): Promise<PollResult[]> {
-  const { timeoutMs, signal } = requireOptions(options);
-  const deadline = deadlineAfter(timeoutMs);
-  requireSignal(signal)?.throwIfAborted();
-  const entries = toEntries(sockets);
-  for (;;) {
-    const results = resultsNow(entries);
-    if (results.length > 0) return results;
-    await waitForOne(entries, deadline, signal);
-  }
+  return load().poll(sockets, options);
 }
 
-// Until one of them may be ready: somebody else may have taken what was there.
-async function waitForOne(
-  entries: readonly Entry[],
-  deadline: number,
-  signal: CancelSignal | undefined,
-): Promise<void> {
-  const over = new AbortController();
-  const abort = () => over.abort(signal?.reason);
-  signal?.addEventListener("abort", abort);
-  try {
-    await Promise.race(entries.flatMap((entry) => waitsOf(entry, deadline, over.signal)));
-  } finally {
-    signal?.removeEventListener("abort", abort);
-    over.abort();
-  }
+// Loaded by the first of these calls.
+function load(): typeof Polling {
+  loaded ??= loadModule(() => require("./internal/polling.ts")) as typeof Polling;
+  return loaded;
 }
 
-// One wait for each direction. Those that lose the race are cancelled, which nobody needs to hear.
-function waitsOf(entry: Entry, deadline: number, signal: CancelSignal): Promise<unknown>[] {
-  const { descriptor, events } = entry;
-  const directions = [
-    [POLLIN, EPOLLIN],
-    [POLLOUT, EPOLLOUT],
-  ] as const;
-  const wanted = directions.filter(([event]) => events & event);
-  return wanted.map(([event, epollEvent]) => {
-    const attempt = () => resultsNow([{ ...entry, events: event }]).length > 0 || undefined;
-    const call = { syscall: "poll", attempt };
-    const wait = loadPoller().perform(descriptor, epollEvent, call, deadline, signal);
-    wait.catch(() => {});
-    return wait;
-  });
-}
-
-function toEntries(sockets: Iterable<Socket | PollInterest>): Entry[] {
-  const entries = toArray(sockets).map(toEntry);
-  if (entries.length === 0) throw new RangeError("Cannot poll no sockets: expected 1 or more");
-  return entries;
-}
-
-// Typed arrays hold numbers. What only inherits from one throws something of the engine's.
-const TypedArray: new () => object = Object.getPrototypeOf(Uint8Array);
-
-function toArray(sockets: Iterable<Socket | PollInterest>): (Socket | PollInterest)[] {
-  const isIterable = sockets instanceof Object && Symbol.iterator in sockets;
-  if (isIterable && !(sockets instanceof TypedArray)) return [...sockets];
-  throw new TypeError(`Cannot poll ${describe(sockets)}: expected sockets in an array`);
-}
-
-function toEntry(interest: Socket | PollInterest): Entry {
-  const descriptor = descriptorOf(interest as Socket);
-  if (descriptor) return { socket: interest as Socket, descriptor, events: POLLIN };
-  const { socket, read = false, write = false } = requireOptions(interest as PollInterest);
-  requireBoolean(read, "read");
-  requireBoolean(write, "write");
-  const own = descriptorOf(socket);
-  if (!own) throw new TypeError(`Cannot poll ${describe(socket)}: expected a socket`);
-  if (!read && !write)
-    throw new TypeError("Cannot poll a socket for nothing: expected read or write");
-  return { socket, descriptor: own, events: (read ? POLLIN : 0) | (write ? POLLOUT : 0) };
-}
-
-function toPollfds(entries: readonly Entry[]): DataView {
-  const view = new DataView(new ArrayBuffer(entries.length * pollfd.size));
-  for (const [i, { descriptor, events }] of entries.entries()) {
-    if (descriptor.fd < 0) throw new ClosedError("poll");
-    pollfd.fd.set(view, i * pollfd.size, descriptor.fd);
-    pollfd.events.set(view, i * pollfd.size, events & POLLIN ? events | POLLPRI : events);
-  }
-  return view;
-}
-
-function resultsNow(entries: readonly Entry[]): PollResult[] {
-  const view = toPollfds(entries);
-  ask(view);
-  return toResults(entries, view);
-}
-
-function ask(view: DataView): void {
-  let ready: number;
-  do ready = pollNow(view, 0);
-  while (ready === -EINTR);
-  check(ready, "poll");
-}
-
-// Errors that are queued are for those who ask for them, and nobody else is woken.
-function fetchErrors(entries: readonly Entry[], view: DataView): boolean {
-  let hasFetched = false;
-  for (const [i, { descriptor }] of entries.entries()) {
-    if ((pollfd.revents.get(view, i * pollfd.size) & POLLERR) === 0) continue;
-    const errors = errorsOf(descriptor.fd);
-    errors?.drain(descriptor.fd);
-    hasFetched ||= errors !== undefined;
-  }
-  return hasFetched;
-}
-
-function toResults(entries: readonly Entry[], view: DataView): PollResult[] {
-  if (fetchErrors(entries, view)) ask(view);
-  return entries.flatMap(({ socket }, i) => {
-    const events = pollfd.revents.get(view, i * pollfd.size);
-    if (events === 0) return [];
-    // Somebody has closed it behind our back.
-    if (events & POLLNVAL) throw new ClosedError("poll");
-    return {
-      socket,
-      readable: (events & (POLLIN | POLLHUP | POLLERR)) !== 0,
-      writable: (events & (POLLOUT | POLLERR)) !== 0,
-      urgent: (events & POLLPRI) !== 0,
-      error: (events & POLLERR) !== 0,
-      hangUp: (events & POLLHUP) !== 0,
-    };
-  });
-}
+let loaded: typeof Polling | undefined;

@@ -2,7 +2,7 @@ import { sockaddr_in } from "../structs/sockaddr_in.ts";
 import { sockaddr_in6 } from "../structs/sockaddr_in6.ts";
 import { type InetAddress, toPortlessAddress } from "./address.ts";
 import { bytesOfInet4, bytesOfInet6, Inet4Address, Inet6Address } from "./inet_address.ts";
-import { describe, requireInteger, requireOptions } from "./internal/arguments.ts";
+import { describe, requireInteger, requireObject, requireOptions } from "./internal/arguments.ts";
 import { formatInet4, formatInet6 } from "./internal/inet_text.ts";
 import { requireText, sameBytes } from "./internal/sockaddr.ts";
 
@@ -230,12 +230,12 @@ export class AddressList {
    * @throws {TypeError} a part is missing, or is not what it should be
    */
   static from(parts: AddressListParts): AddressList {
-    const { otherwise, rules } = requireOptions(parts);
+    const { otherwise, rules } = requireObject(parts);
     if (!Array.isArray(rules))
       throw new TypeError(`Cannot use ${describe(rules)} as rules: expected an array`);
     const list = new AddressList({ otherwise });
     for (const rule of rules as (Record<string, unknown> & { verdict: "allow" | "deny" })[]) {
-      const { verdict, address, prefix, from, to } = requireOptions(rule);
+      const { verdict, address, prefix, from, to } = requireObject(rule);
       requireVerdict(verdict, "a verdict");
       const first = address ?? prefix ?? from;
       list.#add(verdict, first as AddressLike | Prefix, to as AddressLike | undefined);

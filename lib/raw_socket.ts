@@ -20,25 +20,21 @@ import { AF_INET, AF_INET6, SOCK_RAW } from "../structs/constants/sys_socket.ts"
 import { type Address, type InetAddress, toPortlessAddress } from "./address.ts";
 import { byteLengthOf } from "./ffi/memory.ts";
 import { describe, requireBoolean, requireInteger, requireView } from "./internal/arguments.ts";
-import { type Descriptor, loadModule } from "./internal/descriptor.ts";
 import { loadOptions } from "./internal/lazy_options.ts";
 import { adoptParts, copyOptions, type Kind, openParts, orClose } from "./internal/parts.ts";
-import type { GroupMembership, InterfaceLike, JoinOptions, LeaveOptions } from "./multicast.ts";
+import { copyReports, type DatagramMetadata, IpSocket } from "./ip_socket.ts";
 import type { IcmpFilter, IcmpType, Icmpv6Type } from "./option.ts";
 import type { ReceivedDescriptor } from "./received_descriptor.ts";
 import {
   type AdoptOptions,
   type AsyncOptions,
   type CancelOptions,
-  descriptorOf,
   duplicateParts,
   type FlagOptions,
-  Socket,
   type SocketOptions,
   type TimeoutOptions,
   type WaitOptions,
 } from "./socket.ts";
-import type { DatagramMetadata, PathMtuDiscovery } from "./udp_socket.ts";
 
 /** The protocols over IP that have a name here. Others are given by number. */
 export type RawProtocol = keyof typeof PROTOCOLS;
@@ -144,9 +140,7 @@ const PEER_PORT = 1;
  * console.log(address.host, length, message.length, message[0]); // 127.0.0.1 28 8 8
  * ```
  */
-export class RawSocket extends Socket<InetAddress, InetAddress> {
-  /** "ipv4" or "ipv6". A raw IPv6 socket carries no IPv4. */
-  declare readonly family: "ipv4" | "ipv6";
+export class RawSocket extends IpSocket {
   /** "raw". */
   declare readonly type: "raw";
 
@@ -200,16 +194,14 @@ export class RawSocket extends Socket<InetAddress, InetAddress> {
   ): RawSocket {
     const domain = family === "ipv4" ? AF_INET : AF_INET6;
     const copy = copyOptions(options, domain);
-    const { protocol, headerIncluded, checksumOffset, icmpFilter, metadata } = options;
-    const { interface: device, queueErrors = false } = options;
+    const { protocol, headerIncluded, checksumOffset, icmpFilter, interface: device } = options;
     const number = toProtocol(protocol);
     if (headerIncluded !== undefined) requireBoolean(headerIncluded, "headerIncluded");
     if (checksumOffset !== undefined) requireOffset(checksumOffset, domain);
     if (icmpFilter !== undefined) requireIcmp(number, domain);
     if (device !== undefined && typeof device !== "string")
       requireInteger(device, 1, INT_MAX, "the index of an interface");
-    requireBoolean(queueErrors, "queueErrors");
-    const told = metadata === undefined ? undefined : loadMetadata().copyMetadata(metadata);
+    const askForReports = copyReports(options);
     const raw = new RawSocket(openParts(domain, SOCK_RAW, number, copy));
     return orClose(raw, () => {
       const { IpOption, Ipv6Option, SocketOption } = loadOptions();
@@ -219,9 +211,8 @@ export class RawSocket extends Socket<InetAddress, InetAddress> {
       if (checksumOffset !== undefined) raw.setOption(Ipv6Option.checksumOffset, checksumOffset);
       if (typeof device === "string") raw.setOption(SocketOption.bindToDevice, device);
       else if (device !== undefined) raw.setOption(SocketOption.bindToInterfaceIndex, device);
-      if (queueErrors) raw.queueErrors = true;
       // A raw IPv6 socket carries no IPv4.
-      if (told) loadMetadata().askFor(raw, told, domain === AF_INET6);
+      askForReports(raw, domain === AF_INET6);
       copy.configure?.(raw);
       work(raw);
     });
@@ -425,93 +416,6 @@ export class RawSocket extends Socket<InetAddress, InetAddress> {
   ): Promise<number> {
     return await super.sendTo(data, toHost(address), options);
   }
-
-  /**
-   * Joins a multicast group: see `UdpSocket.join`. What is received are its packets of the socket's
-   * protocol.
-   *
-   * @throws as `UdpSocket.join`
-   */
-  join(group: Address | string, options: JoinOptions = {}): void {
-    loadMulticast().join(descriptorOf(this) as Descriptor, group, options);
-  }
-
-  /**
-   * Leaves a group: see `UdpSocket.leave`.
-   *
-   * @throws as `UdpSocket.leave`
-   */
-  leave(group: Address | string, options: LeaveOptions = {}): void {
-    loadMulticast().leave(descriptorOf(this) as Descriptor, group, options);
-  }
-
-  /** The groups that the open socket has joined: see `UdpSocket.memberships`. */
-  get memberships(): readonly GroupMembership[] {
-    return loadMulticast().membershipsOf(descriptorOf(this) as Descriptor);
-  }
-
-  /**
-   * Where multicast goes out: see `UdpSocket.multicastInterface`.
-   *
-   * @throws {SystemError} `ENODEV`, `EADDRNOTAVAIL` there is no such interface
-   */
-  get multicastInterface(): number {
-    return loadMulticast().outgoingInterface(descriptorOf(this) as Descriptor, this.#isIpv6);
-  }
-
-  set multicastInterface(where: InterfaceLike | undefined) {
-    loadMulticast().setOutgoingInterface(descriptorOf(this) as Descriptor, this.#isIpv6, where);
-  }
-
-  /**
-   * How many routers multicast may pass, 0 to 255; 1 at first.
-   *
-   * @throws {RangeError} it is out of range
-   */
-  get multicastHops(): number {
-    return loadMulticast().hopLimit((descriptorOf(this) as Descriptor).fd, this.#isIpv6);
-  }
-
-  set multicastHops(hops: number) {
-    loadMulticast().setHopLimit((descriptorOf(this) as Descriptor).fd, this.#isIpv6, hops);
-  }
-
-  /** Whether members on this machine hear what is sent to a group: true at first. */
-  get multicastLoop(): boolean {
-    return loadMulticast().loops((descriptorOf(this) as Descriptor).fd, this.#isIpv6);
-  }
-
-  set multicastLoop(isOn: boolean) {
-    loadMulticast().setLoops((descriptorOf(this) as Descriptor).fd, this.#isIpv6, isOn);
-  }
-
-  /**
-   * The MTU of the path to the peer, headers included, or undefined without one: see
-   * `UdpSocket.pathMtu`.
-   *
-   * @throws {ClosedError} the socket is closed
-   */
-  get pathMtu(): number | undefined {
-    return loadPathMtu().pathMtuOf((descriptorOf(this) as Descriptor).fd, this.#isIpv6);
-  }
-
-  /**
-   * What becomes of a packet that is longer than its path carries: see `UdpSocket.pathMtuDiscovery`.
-   * With `headerIncluded` the header says it.
-   *
-   * @throws {TypeError} it is none of the words
-   */
-  get pathMtuDiscovery(): PathMtuDiscovery {
-    return loadPathMtu().discoveryOf((descriptorOf(this) as Descriptor).fd, this.#isIpv6);
-  }
-
-  set pathMtuDiscovery(mode: PathMtuDiscovery) {
-    loadPathMtu().setDiscovery((descriptorOf(this) as Descriptor).fd, this.#isIpv6, mode);
-  }
-
-  get #isIpv6(): boolean {
-    return this.family === "ipv6";
-  }
 }
 
 function toHost(address: Address | string): InetAddress {
@@ -551,16 +455,4 @@ function requireIcmp(protocol: number, domain: number): void {
   if (protocol === (isVersion6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) return;
   const expected = isVersion6 ? '"icmpv6"' : '"icmp"';
   throw new TypeError(`Cannot filter types of protocol ${protocol}: expected ${expected}`);
-}
-
-function loadMetadata(): typeof import("./internal/metadata.ts") {
-  return loadModule(() => require("./internal/metadata.ts"));
-}
-
-function loadMulticast(): typeof import("./internal/multicast.ts") {
-  return loadModule(() => require("./internal/multicast.ts"));
-}
-
-function loadPathMtu(): typeof import("./internal/path_mtu.ts") {
-  return loadModule(() => require("./internal/path_mtu.ts"));
 }

@@ -64,8 +64,8 @@ const PIDFD = /^(?:anon_inode:\[pidfd\]$|pidfd:)/;
  * `adopt` of a socket class with `{ own: true }` takes it, `take` gives the number away.
  *
  * Lifetime: until `close`, `take`, an `adopt` that owns it, or the end of a `using` block. One that
- * is dropped is closed some time after the engine has collected it, unless its thread is terminated
- * before.
+ * is dropped is closed some time after the engine has collected it. Those of a Worker that are sockets
+ * are closed with its thread; others stay open when it is terminated.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/unix.7.html | unix(7), SCM_RIGHTS}
  *

@@ -113,6 +113,8 @@ import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import type { FilterProgram } from "./filter_program.ts";
 import {
   describe,
+  optionsOf,
+  refuseMisspelt,
   requireBoolean,
   requireFlags,
   requireInteger,
@@ -124,6 +126,7 @@ import {
 import type { BatchSource } from "./internal/batch_source.ts";
 import {
   deadlineAfter,
+  deadlineOf,
   mayBeReady,
   PATIENCE_TRIES,
   Patience,
@@ -420,9 +423,9 @@ const option = new Int32Array(new ArrayBuffer(4));
  * knows whether it was made. Await it first, or use `try…` or `…Sync`.
  *
  * Lifetime: until `close`, `detach` or the end of a `using` block. A socket that is dropped open is
- * closed some time after the engine has collected it, unless its thread is terminated before. With
- * `BUN_SOCKETS_LEAKS=1` in the environment a warning says then where it was made. `openSockets` lists
- * what is open.
+ * closed some time after the engine has collected it; those of a Worker, however that ends, with its
+ * thread. With `BUN_SOCKETS_LEAKS=1` in the environment a warning says of a dropped one where it was
+ * made. `openSockets` lists what is open.
  *
  * @see {@link https://man7.org/linux/man-pages/man7/socket.7.html | socket(7)}
  *
@@ -463,6 +466,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   #somePatience: Patience | undefined;
   /** Whether the caller wants to see the timestamps of records. */
   #showsStamps: boolean;
+  #plainRecords: Records | undefined;
   #senders: SenderTable | undefined;
   /** What is called when a send finds no room: the handler of batches wants to know. */
   #onFull: (() => undefined) | undefined;
@@ -633,7 +637,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   connectSync(address: A | string, options?: TimeoutOptions): void {
     const peer = toAddress(address, this.#domain) as A;
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     for (let tries = 0; this.tryConnect(peer) === undefined; tries++) {
       try {
         // poll(2) does not tell when a Unix listener has room.
@@ -939,7 +943,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   setOption<Value>(option: Option<Value, "set">, value: NoInfer<Value>): void {
     const { setOptionOf, SocketOption, UdpOption } = loadOptions();
-    setOptionOf(this.#descriptor.fd, option, value);
+    setOptionOf(this.#descriptor, option, value);
     this.#afterOption(option === SocketOption.timestamp);
     if (option === UdpOption.gro || option === UdpOption.segmentBytes)
       this.#learnOfTrains(value === true);
@@ -1378,6 +1382,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   receiveSync(target: ArrayBufferView, options?: WaitOptions): number {
     const timeoutMs = options?.timeoutMs;
+    if (options && timeoutMs === undefined) refuseMisspelt(options);
     const deadline = deadlineAfter(timeoutMs);
     const flags = requireFlags(options?.flags, this.#receiveFlags);
     if (flags & MSG_WAITALL) return this.#receiveAll(target, flags, deadline);
@@ -1503,7 +1508,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   async receiveBytes(bytesMax: number, options?: AsyncOptions): Promise<Uint8Array<ArrayBuffer>> {
     requireInteger(bytesMax, 1, INT_MAX, "bytesMax");
-    const { flags, timeoutMs, signal } = options ?? {};
+    const { flags, timeoutMs, signal } = optionsOf(options);
     refuseWaitAll({ flags });
     this.#refuseDiscard(flags);
     const target = new Uint8Array(bytesMax);
@@ -1636,7 +1641,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
     const hidesStamp =
       keeps && !this.#showsStamps && readInt(this.#descriptor.fd, SO_TIMESTAMP) !== 0;
     const bringsDescriptors = this.#domain === AF_UNIX;
-    return { truncates: this.#truncates, keeps, hidesStamp, bringsDescriptors };
+    if (hidesStamp) return { truncates: this.#truncates, keeps, hidesStamp, bringsDescriptors };
+    // Made once: no datagram costs an object.
+    this.#plainRecords ??= { truncates: this.#truncates, keeps, hidesStamp, bringsDescriptors };
+    return this.#plainRecords;
   }
 
   /**
@@ -1696,9 +1704,10 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    * to its peer; any other sends each slot to its `address`: after a receive that is who sent it.
    *
    * A slot that cannot be sent harms no other: it is passed over, `batch.failed` counts it and
-   * `batch.failure(i)` tells why. What concerns them all stops the call: see `batch.stopped`. On an
-   * unconnected Unix socket a receiver whose queue is full fails its own slots only, with "EAGAIN";
-   * the kernel says the same of every slot when the socket's own send buffer is full.
+   * `batch.failure(i)` tells why, `batch.failureError(i)` with what helps. What concerns them all
+   * stops the call: see `batch.stopped`. On an unconnected Unix socket a receiver whose queue is full
+   * fails its own slots only, with "EAGAIN"; the kernel says the same of every slot when the socket's
+   * own send buffer is full.
    *
    * @param first the slot to start with, 0 to `batch.count`
    * @returns datagrams sent
@@ -1763,7 +1772,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
   sendBatchSync(batch: DatagramBatch, first = 0, options?: WaitOptions): number {
     this.#requireBatch(batch, "sendmmsg");
     const flags = requireFlags(options?.flags, this.#sendFlags & ~MSG_MORE);
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     this.#requireOpen("sendmmsg");
     this.#prepareSend(batch, first);
     const { fd } = this.#descriptor;
@@ -2104,7 +2113,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
    */
   receiveErrorSync(options?: TimeoutOptions): QueuedError {
     const errors = this.#kernelErrors();
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     this.#requireOpen("recvmsg");
     return errors.takeSync(this.#descriptor, deadline);
   }
@@ -2192,8 +2201,7 @@ export class Socket<A extends Address = Address, Sender = A | undefined> {
 
   set transmitTimestamps(whats: Iterable<TransmitTimestamp["what"]>) {
     this.#kernelErrors();
-    const { fd } = this.#descriptor;
-    loadErrors().setTransmitTimestamps(fd, this.#type === SOCK_STREAM, whats);
+    loadErrors().setTransmitTimestamps(this.#descriptor, this.#type === SOCK_STREAM, whats);
   }
 
   #zeroCopySender(): ZeroCopySender {
@@ -2378,6 +2386,7 @@ function isInet(domain: number): boolean {
 function copyWait(options: WaitOptions | undefined): WaitOptions | undefined {
   if (!options) return undefined;
   const { flags, timeoutMs } = options;
+  if (flags === undefined && timeoutMs === undefined) refuseMisspelt(options);
   return { flags, timeoutMs };
 }
 
@@ -2402,6 +2411,8 @@ interface Limits extends FlagOptions {
 function copyLimits(options: AsyncOptions | undefined): Limits {
   if (!options) return UNLIMITED;
   const { flags, timeoutMs, signal } = options;
+  if (flags === undefined && timeoutMs === undefined && signal === undefined)
+    refuseMisspelt(options);
   requireSignal(signal)?.throwIfAborted();
   return { flags, deadline: deadlineAfter(timeoutMs), signal };
 }

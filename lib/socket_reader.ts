@@ -4,12 +4,13 @@ import { SystemError } from "./error.ts";
 import { bufferOf, byteLengthOf, bytesOf, isDetached } from "./ffi/memory.ts";
 import {
   notHeaderBytes,
+  optionsOf,
   requireBoolean,
   requireInteger,
   requireOptions,
   requireView,
 } from "./internal/arguments.ts";
-import { deadlineAfter } from "./internal/deadline.ts";
+import { deadlineAfter, deadlineOf } from "./internal/deadline.ts";
 import {
   receiveSome,
   runSync,
@@ -499,7 +500,7 @@ export class SocketReader {
    * @throws {SystemError} as lines
    */
   linesSync(options?: TimeoutOptions): IterableIterator<string> {
-    const { timeoutMs } = options ?? {};
+    const { timeoutMs } = optionsOf(options);
     deadlineAfter(timeoutMs);
     const steps = this.#stepping();
     const iterator: IterableIterator<string> = {
@@ -1109,7 +1110,7 @@ export class SocketReader {
   }
 
   #runSync<Result>(steps: Steps<Result>, options: TimeoutOptions | undefined): Result {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     this.#requireIdle();
     return runSync(this.#stream.descriptor, EPOLLIN, deadline, steps);
   }

@@ -3,7 +3,7 @@ import { EPOLLOUT } from "../structs/constants/sys_epoll.ts";
 import { SystemError } from "./error.ts";
 import { byteLengthOf, bytesOf } from "./ffi/memory.ts";
 import { notHeaderBytes, requireInteger, requireOptions, toView } from "./internal/arguments.ts";
-import { deadlineAfter } from "./internal/deadline.ts";
+import { deadlineOf } from "./internal/deadline.ts";
 import {
   type Limits,
   Outgoing,
@@ -187,7 +187,7 @@ export class SocketWriter {
    * @throws {RangeError} the encoding has no bytes for the text
    */
   writeSync(data: ArrayBufferView | ArrayBuffer | string, options?: TimeoutOptions): void {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     this.#requireWritable();
     const steps = this.#put(data);
     if (steps) runSync(this.#stream.descriptor, EPOLLOUT, deadline, steps);
@@ -215,7 +215,7 @@ export class SocketWriter {
    * @throws {RangeError} the encoding has no bytes for the text
    */
   writeLineSync(text: string, options?: TimeoutOptions): void {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     this.#requireWritable();
     const steps = this.#putLine(text);
     if (steps) runSync(this.#stream.descriptor, EPOLLOUT, deadline, steps);
@@ -272,7 +272,7 @@ export class SocketWriter {
     headerBytes: 1 | 2 | 4,
     options?: TimeoutOptions,
   ): void {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     this.#requireWritable();
     const steps = this.#putPacket(data, headerBytes);
     if (steps) runSync(this.#stream.descriptor, EPOLLOUT, deadline, steps);
@@ -302,7 +302,7 @@ export class SocketWriter {
    * @throws {SystemError} `EPIPE`, `ECONNRESET` the peer is gone; the rest stays (`buffered`)
    */
   flushSync(options?: TimeoutOptions): void {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     requireOpen(this.#stream, "send");
     const steps = this.#until(this.#sent + this.#buffered);
     runSync(this.#stream.descriptor, EPOLLOUT, deadline, steps);

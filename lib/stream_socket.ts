@@ -19,8 +19,14 @@ import {
 import { linger } from "../structs/linger.ts";
 import type { Address } from "./address.ts";
 import { check } from "./error.ts";
-import { requireFlags, requireInteger, requireOptions, toView } from "./internal/arguments.ts";
-import { deadlineAfter, mayBeReady, waitUntil } from "./internal/deadline.ts";
+import {
+  optionsOf,
+  requireFlags,
+  requireInteger,
+  requireOptions,
+  toView,
+} from "./internal/arguments.ts";
+import { deadlineAfter, deadlineOf, mayBeReady, waitUntil } from "./internal/deadline.ts";
 import { Descriptor, loadModule } from "./internal/descriptor.ts";
 import type { TransferOptions } from "./internal/idle.ts";
 import { adoptParts, type Kind, openPair, type Parts, readInt } from "./internal/parts.ts";
@@ -213,7 +219,7 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    * @throws {SystemError} as `trySend`, with `transferred`
    */
   sendAllSync(data: StreamData | readonly StreamData[], options?: WaitOptions): number {
-    const { flags, timeoutMs } = options ?? {};
+    const { flags, timeoutMs } = optionsOf(options);
     const deadline = deadlineAfter(timeoutMs);
     const bits = requireFlags(flags, SEND_FLAGS);
     const outgoing = new Outgoing(this.#stream, toViews(data, true), bits);
@@ -234,7 +240,7 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    */
   sendAll(data: StreamData | readonly StreamData[], options?: AsyncOptions): Promise<number> {
     try {
-      const { flags, timeoutMs, signal } = options ?? {};
+      const { flags, timeoutMs, signal } = optionsOf(options);
       return start(this.#stream.descriptor, EPOLLOUT, { timeoutMs, signal }, () => {
         const bits = requireFlags(flags, SEND_FLAGS);
         return new Outgoing(this.#stream, toViews(data, true), bits);
@@ -253,7 +259,10 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    * @throws {SystemError} `ECONNRESET` the peer broke it off; with `transferred`
    */
   receiveExactlySync(target: ArrayBufferView, options?: TimeoutOptions): number {
-    return this.receiveSync(target, { timeoutMs: options?.timeoutMs, flags: MSG_WAITALL });
+    return this.receiveSync(target, {
+      timeoutMs: optionsOf(options).timeoutMs,
+      flags: MSG_WAITALL,
+    });
   }
 
   /**
@@ -268,7 +277,7 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    */
   receiveExactly(target: ArrayBufferView, options?: CancelOptions): Promise<number> {
     try {
-      const { timeoutMs, signal } = options ?? {};
+      const { timeoutMs, signal } = optionsOf(options);
       return this.receive(target, { timeoutMs, signal, flags: MSG_WAITALL });
     } catch (error) {
       return Promise.reject(error);
@@ -435,7 +444,7 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    * @throws {SystemError} as trySendUrgent
    */
   sendUrgentSync(byte: number, options?: TimeoutOptions): void {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     const attempt = () => this.trySendUrgent(byte);
     runSync(this.#stream.descriptor, EPOLLOUT, deadline, { syscall: "send", attempt });
   }
@@ -474,7 +483,7 @@ export class StreamSocket<A extends Address = Address> extends Socket<A> {
    * @throws {SystemError} as tryReceiveUrgent
    */
   receiveUrgentSync(options?: TimeoutOptions): number | undefined {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     const { descriptor } = this.#stream;
     for (let tries = 0; ; tries++) {
       const byte = this.#receiveUrgent(descriptor);

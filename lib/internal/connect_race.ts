@@ -14,6 +14,7 @@ import {
   TimeoutError,
 } from "../error.ts";
 import type { CancelOptions, TimeoutOptions } from "../socket.ts";
+import { hear, unhear } from "./crowd.ts";
 
 /** What a race needs of a socket. */
 export interface Runner {
@@ -150,7 +151,7 @@ class Race<Socket extends Runner> {
   }
 
   start(): void {
-    this.#plan.signal?.addEventListener("abort", this.#abort);
+    if (this.#plan.signal) hear(this.#plan.signal, this.#abort);
     this.#startNext();
   }
 
@@ -230,7 +231,7 @@ class Race<Socket extends Runner> {
     this.#isOver = true;
     clearTimeout(this.#timer);
     try {
-      this.#plan.signal?.removeEventListener("abort", this.#abort);
+      if (this.#plan.signal) unhear(this.#plan.signal, this.#abort);
     } catch {
       // What passes for a signal and is none. The answer is the one that there is.
     }

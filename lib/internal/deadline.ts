@@ -3,6 +3,7 @@ import { POLLERR } from "../../structs/constants/poll.ts";
 import { pollfd } from "../../structs/pollfd.ts";
 import { check, TimeoutError } from "../error.ts";
 import { poll } from "../sys/poll.ts";
+import { refuseMisspelt } from "./arguments.ts";
 import { errorsOf } from "./descriptor.ts";
 
 // poll(2) takes an int: a longer wait is made in parts.
@@ -32,6 +33,16 @@ export function deadlineAfter(timeoutMs: number | undefined): number {
   lastDeadline = performance.now() + timeoutMs;
   lastTimeoutMs = timeoutMs;
   return lastDeadline;
+}
+
+/** The deadline of a call that takes nothing else but `timeoutMs`, or has read the rest. */
+export function deadlineOf(
+  options: { readonly timeoutMs?: number | undefined } | undefined,
+): number {
+  const timeoutMs = options?.timeoutMs;
+  // Only there a name may be missing: a call with a limit pays for nothing.
+  if (timeoutMs === undefined) refuseMisspelt(options);
+  return deadlineAfter(timeoutMs);
 }
 
 // The deadline that was made last, and the limit that it came of.

@@ -8,6 +8,7 @@
 import { EBADF, EMFILE, ENFILE, ENOTSOCK } from "../../structs/constants/errno.ts";
 import { SO_COOKIE, SOL_SOCKET } from "../../structs/constants/sys_socket.ts";
 import { systemError } from "../error.ts";
+import type { SocketsToClose } from "../ffi/thread_end.ts";
 import { getsockopt } from "../sys/socket.ts";
 import { close } from "../sys/unistd.ts";
 import type { KernelErrors } from "./kernel_errors.ts";
@@ -41,6 +42,8 @@ export interface Shared {
 interface File {
   readonly device: number;
   readonly inode: number;
+  /** When it was made, 0 where nobody knows: a file that is new may have the inode of one that is gone. */
+  readonly bornAtMs: number;
 }
 
 /** A class of sockets: its name is what a socket is called. */
@@ -102,6 +105,7 @@ export class Descriptor {
     const gone = owners.get(result);
     if (gone) count(gone, "closed");
     owners.set(result, this.#held);
+    if (isWorker) addToEnd(this.#held);
     net ??= new FinalizationRegistry(closeDropped);
     net.register(this, this.#held, this);
     collectWhenMany();
@@ -229,13 +233,13 @@ export function isStill({ fd, cookieLow, cookieHigh, file }: Held): boolean {
   const isSocket = readCookie(fd);
   if (!file) return isSocket && cookie[0] === cookieLow && cookie[1] === cookieHigh;
   const now = isSocket ? undefined : fileOf(fd);
-  return now?.device === file.device && now.inode === file.inode;
+  return now?.device === file.device && now.inode === file.inode && now.bornAtMs === file.bornAtMs;
 }
 
 function fileOf(fd: number): File | undefined {
   try {
-    const { dev, ino } = process.getBuiltinModule("node:fs").fstatSync(fd);
-    return { device: dev, inode: ino };
+    const { dev, ino, birthtimeMs } = process.getBuiltinModule("node:fs").fstatSync(fd);
+    return { device: dev, inode: ino, bornAtMs: birthtimeMs };
   } catch {
     return undefined;
   }
@@ -259,7 +263,30 @@ function leaks(): typeof import("./leaks.ts") {
 
 function forget(fd: number): void {
   owners.delete(fd);
+  toClose?.remove(fd);
   floor = Math.min(floor, owners.size);
+}
+
+// A Worker that is terminated runs no code any more, and its sockets would stay open as long as the
+// process: ports bound, connections accepted that nobody serves. Costs a Worker some 3 ms, once.
+const isWorker = !Bun.isMainThread;
+let toClose: SocketsToClose | undefined;
+// A machine may allow nothing to be compiled; too many open descriptors go over.
+let triesLeft = 3;
+
+function addToEnd({ fd, cookieLow, cookieHigh }: Held): void {
+  toClose?.add(fd, cookieLow, cookieHigh);
+  if (toClose || triesLeft === 0) return;
+  try {
+    toClose = threadEnd().closeSocketsAtEnd();
+    for (const held of owners.values()) toClose.add(held.fd, held.cookieLow, held.cookieHigh);
+  } catch {
+    triesLeft--;
+  }
+}
+
+function threadEnd(): typeof import("../ffi/thread_end.ts") {
+  return loadModule(() => require("../ffi/thread_end.ts"));
 }
 
 // Runs after a collection, in a turn of its own. Between, somebody who does not know us may have
@@ -306,6 +333,14 @@ function readLimit(): number {
   } catch {
     return USUAL_LIMIT;
   }
+}
+
+/**
+ * Refuses to go on with a number when code of the caller has run since it was read, and has closed the
+ * socket or given it away: it may mean another one by now.
+ */
+export function requireStill(descriptor: Descriptor, fd: number, syscall: string): void {
+  if (descriptor.fd !== fd) throw systemError(-EBADF, syscall);
 }
 
 /** The error of a call that opens a socket; too many open descriptors come with a hint. */

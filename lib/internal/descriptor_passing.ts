@@ -37,7 +37,7 @@ import { fcntl } from "../sys/fcntl.ts";
 import { getsockopt } from "../sys/socket.ts";
 import { close } from "../sys/unistd.ts";
 import { UnixAddress } from "../unix_address.ts";
-import { describe, requireInteger, requireView, toView } from "./arguments.ts";
+import { describe, optionsOf, requireInteger, requireView, toView } from "./arguments.ts";
 import { openError } from "./descriptor.ts";
 import { SO_PEERPIDFD } from "./option_constants.ts";
 import { credentialsIn, spaceFor, writeRights } from "./received_rights.ts";
@@ -74,7 +74,7 @@ export function trySendDescriptors(
   descriptors: readonly SendableDescriptor[],
   options: (FlagOptions & Destination) | undefined,
 ): number | undefined {
-  const { flags, to } = options ?? {};
+  const { flags, to } = optionsOf(options);
   const numbers = numbersOf(descriptors);
   const message = messageOf(socket, toView(data, "data"), numbers.length, to);
   requireAllOpen(numbers);
@@ -93,7 +93,7 @@ export function sendDescriptorsSync(
   descriptors: readonly SendableDescriptor[],
   options: (WaitOptions & Destination) | undefined,
 ): number {
-  const { flags, timeoutMs, to } = options ?? {};
+  const { flags, timeoutMs, to } = optionsOf(options);
   const numbers = numbersOf(descriptors);
   const message = messageOf(socket, toBytes(data), numbers.length, to);
   requireAllOpen(numbers);
@@ -112,7 +112,7 @@ export async function sendDescriptors(
   descriptors: readonly SendableDescriptor[],
   options: (AsyncOptions & Destination) | undefined,
 ): Promise<number> {
-  const { flags, timeoutMs, signal, to } = options ?? {};
+  const { flags, timeoutMs, signal, to } = optionsOf(options);
   const numbers = numbersOf(descriptors);
   const message = messageOf(socket, toBytes(data), numbers.length, to);
   using duplicates = new Duplicates(numbers);
@@ -218,7 +218,7 @@ export function tryReceiveDescriptors(
   target: ArrayBufferView,
   options: (FlagOptions & DescriptorsMax) | undefined,
 ): ReceivedDescriptors | undefined {
-  const { flags, max } = options ?? {};
+  const { flags, max } = optionsOf(options);
   const room = roomFor(target, max);
   const length = socket.tryReceiveMessage(room.message, { flags });
   return length === undefined ? undefined : resultOf(socket, room, length);
@@ -230,7 +230,7 @@ export function receiveDescriptorsSync(
   target: ArrayBufferView,
   options: (WaitOptions & DescriptorsMax) | undefined,
 ): ReceivedDescriptors {
-  const { flags, timeoutMs, max } = options ?? {};
+  const { flags, timeoutMs, max } = optionsOf(options);
   const room = roomFor(target, max);
   return resultOf(socket, room, socket.receiveMessageSync(room.message, { flags, timeoutMs }));
 }
@@ -241,7 +241,7 @@ export async function receiveDescriptors(
   target: ArrayBufferView,
   options: (AsyncOptions & DescriptorsMax) | undefined,
 ): Promise<ReceivedDescriptors> {
-  const { flags, timeoutMs, signal, max } = options ?? {};
+  const { flags, timeoutMs, signal, max } = optionsOf(options);
   const room = roomFor(target, max);
   const length = await socket.receiveMessage(room.message, { flags, timeoutMs, signal });
   return resultOf(socket, room, length);

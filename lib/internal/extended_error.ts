@@ -7,7 +7,18 @@
  */
 
 import { cmsghdr } from "../../structs/cmsghdr.ts";
-import { EMSGSIZE } from "../../structs/constants/errno.ts";
+import {
+  EACCES,
+  ECONNREFUSED,
+  EHOSTDOWN,
+  EHOSTUNREACH,
+  EMSGSIZE,
+  ENETUNREACH,
+  ENONET,
+  ENOPROTOOPT,
+  EOPNOTSUPP,
+  EPROTO,
+} from "../../structs/constants/errno.ts";
 import {
   SCM_TSTAMP_ACK,
   SCM_TSTAMP_SCHED,
@@ -47,6 +58,23 @@ const SIZES: Readonly<Record<number, number>> = {
   [AF_INET]: sockaddr_in.size,
   [AF_INET6]: sockaddr_in6.size,
 };
+
+/**
+ * What the kernel makes of ICMP messages, as icmp_err_convert of net/ipv4/icmp.c and tab_unreach of
+ * net/ipv6/icmp.c have it.
+ */
+export const ICMP_ERRORS: readonly number[] = [
+  EACCES,
+  ECONNREFUSED,
+  EHOSTDOWN,
+  EHOSTUNREACH,
+  EMSGSIZE,
+  ENETUNREACH,
+  ENONET,
+  ENOPROTOOPT,
+  EOPNOTSUPP,
+  EPROTO,
+];
 
 /** Whether a control message carries an extended error. */
 export function isExtendedError(level: number, type: number): boolean {

@@ -4,20 +4,7 @@
  *
  * @module
  */
-import {
-  EACCES,
-  ECONNREFUSED,
-  EHOSTDOWN,
-  EHOSTUNREACH,
-  EINTR,
-  EINVAL,
-  EMSGSIZE,
-  ENETUNREACH,
-  ENONET,
-  ENOPROTOOPT,
-  EOPNOTSUPP,
-  EPROTO,
-} from "../../structs/constants/errno.ts";
+import { ECONNREFUSED, EINTR, EINVAL, EMSGSIZE } from "../../structs/constants/errno.ts";
 import {
   SOF_TIMESTAMPING_OPT_ID,
   SOF_TIMESTAMPING_OPT_TSONLY,
@@ -52,7 +39,7 @@ import { getsockopt, recvmsg, setsockopt } from "../sys/socket.ts";
 import { describe } from "./arguments.ts";
 import { waitUntil } from "./deadline.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { decodeQueued, inetAddressAt } from "./extended_error.ts";
+import { decodeQueued, ICMP_ERRORS, inetAddressAt } from "./extended_error.ts";
 import { loadPoller } from "./lazy_poller.ts";
 import { SOF_TIMESTAMPING_OPT_ID_TCP } from "./option_constants.ts";
 import type { End, PromisedCall } from "./wait_line.ts";
@@ -66,21 +53,6 @@ const DRAINED_MAX = 1024;
 const UNFETCHED_MAX = 32;
 /** How often one call is tried again because of errors that are not its own. */
 const TRIES_MAX = 1024;
-
-// What the kernel makes of ICMP messages, as icmp_err_convert of net/ipv4/icmp.c and tab_unreach of
-// net/ipv6/icmp.c have it.
-const PENDING: readonly number[] = [
-  EACCES,
-  ECONNREFUSED,
-  EHOSTDOWN,
-  EHOSTUNREACH,
-  EMSGSIZE,
-  ENETUNREACH,
-  ENONET,
-  ENOPROTOOPT,
-  EOPNOTSUPP,
-  EPROTO,
-];
 
 // Where the kernel writes an entry. What an ICMP message quotes is shorter than the smallest MTU of
 // IPv6, and timestamps come without their packet.
@@ -189,7 +161,7 @@ export class KernelErrors {
    * @param tries how often it was tried before
    */
   passes(fd: number, result: number, tries: number): boolean {
-    if (!this.isQueueing || tries >= TRIES_MAX || !PENDING.includes(-result)) return false;
+    if (!this.isQueueing || tries >= TRIES_MAX || !ICMP_ERRORS.includes(-result)) return false;
     const found = this.drain(fd, -result);
     // The kernel queues an error and then makes it pending: between the two somebody may have fetched
     // it. Nor is there always room in the queue.
@@ -345,8 +317,13 @@ function timestamping(fd: number): number {
 }
 
 /** Chooses them. Receive timestamps stay as they are. */
-export function setTransmitTimestamps(fd: number, isStream: boolean, whats: Iterable<What>): void {
+export function setTransmitTimestamps(
+  descriptor: Descriptor,
+  isStream: boolean,
+  whats: Iterable<What>,
+): void {
   const asked = bitsOf(whats, isStream);
+  const { fd } = descriptor;
   const kept = timestamping(fd) & ~(ALL_STAMPS | WITH_STAMPS | SOF_TIMESTAMPING_OPT_ID_TCP);
   if (asked === 0) {
     check(setTimestamping(fd, kept), "setsockopt", { option: "SO_TIMESTAMPING" });

@@ -7,6 +7,14 @@
 import type * as definitions from "../option.ts";
 import { loadModule } from "./descriptor.ts";
 
+// What can be done to an object that is no function.
+const TRAPS = (
+  "defineProperty deleteProperty get getOwnPropertyDescriptor getPrototypeOf has isExtensible " +
+  "ownKeys preventExtensions set setPrototypeOf"
+).split(" ");
+const loads = new Map<object, () => object>();
+const handler = makeHandler();
+
 /** Loads lib/option.ts. */
 export function loadOptions(): typeof definitions {
   return loadModule(() => require("../option.ts"));
@@ -31,13 +39,21 @@ export const options: typeof definitions.options = lazily(() => loadOptions().op
 // is done to a frozen copy.
 function lazily<Group extends object>(load: () => Group): Group {
   const group = {} as Group;
-  const handler: Record<string, unknown> = {};
-  for (const name of Object.getOwnPropertyNames(Reflect)) {
-    const trap = (Reflect as unknown as Record<string, (...values: unknown[]) => unknown>)[name];
-    handler[name] = (...values: unknown[]) => {
-      if (!Object.isFrozen(group)) Object.freeze(Object.assign(group, load()));
-      return trap?.(...values);
-    };
-  }
-  return new Proxy(group, handler);
+  loads.set(group, load);
+  return new Proxy(group, handler as ProxyHandler<Group>);
+}
+
+// The traps of all groups. Bound, because closures take longer to make, and every import makes these.
+function makeHandler(): ProxyHandler<object> {
+  const traps: Record<string, unknown> = {};
+  for (const name of TRAPS) traps[name] = loadAndDo.bind(null, name);
+  return traps;
+}
+
+function loadAndDo(name: string, group: object, ...values: unknown[]): unknown {
+  if (!Object.isFrozen(group)) Object.freeze(Object.assign(group, loads.get(group)?.()));
+  return (Reflect as unknown as Record<string, (...values: unknown[]) => unknown>)[name]?.(
+    group,
+    ...values,
+  );
 }

@@ -20,6 +20,7 @@ import type { BufferUse, InterfaceLoss, Loss, LossWindowOptions, ProtocolLoss } 
 import { descriptorOf, type Socket } from "../socket.ts";
 import { getsockopt } from "../sys/socket.ts";
 import { describe, requireOptions } from "./arguments.ts";
+import { requireStill } from "./descriptor.ts";
 import { interfaceName } from "./interface_kernel.ts";
 import { isOfThread, toInterfaceIndex } from "./interface_like.ts";
 import { readInt } from "./parts.ts";
@@ -103,6 +104,7 @@ export class LossCounters {
     const isHere = isOfThread(fd);
     if (where !== undefined) {
       const index = toInterfaceIndex(where, fd);
+      requireStill(descriptor, fd, "getsockopt");
       if (!isHere) throw systemError(-ENODEV, "open", { hint: ELSEWHERE });
       this.#device = interfaceName(index);
     }

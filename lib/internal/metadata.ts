@@ -3,9 +3,9 @@
  *
  * @module
  */
+import type { DatagramMetadata } from "../ip_socket.ts";
 import { IpOption, Ipv6Option, type Option, SocketOption } from "../option.ts";
 import type { Socket } from "../socket.ts";
-import type { DatagramMetadata } from "../udp_socket.ts";
 import { describe, requireInteger } from "./arguments.ts";
 
 type Flag = Option<boolean, "set">;

@@ -37,7 +37,13 @@ import {
   MCAST_MSFILTER,
   MCAST_UNBLOCK_SOURCE,
 } from "../../structs/constants/netinet_in.ts";
-import { AF_INET, SO_DOMAIN, SOL_SOCKET } from "../../structs/constants/sys_socket.ts";
+import {
+  AF_INET,
+  SO_DOMAIN,
+  SO_TYPE,
+  SOCK_RAW,
+  SOL_SOCKET,
+} from "../../structs/constants/sys_socket.ts";
 import { group_filter } from "../../structs/group_filter.ts";
 import { group_req } from "../../structs/group_req.ts";
 import { group_source_req } from "../../structs/group_source_req.ts";
@@ -62,8 +68,14 @@ import type {
   SourceFilter,
 } from "../multicast.ts";
 import { getsockopt, setsockopt } from "../sys/socket.ts";
-import { describe, requireBoolean, requireInteger, requireOptions } from "./arguments.ts";
-import type { Descriptor } from "./descriptor.ts";
+import {
+  describe,
+  requireBoolean,
+  requireInteger,
+  requireObject,
+  requireOptions,
+} from "./arguments.ts";
+import { type Descriptor, requireStill } from "./descriptor.ts";
 import { interfaceNames } from "./interface_kernel.ts";
 import {
   addressOfInterface,
@@ -129,6 +141,7 @@ export function join(
   const { fd } = descriptor;
   const asked = toGroup(fd, address, where);
   const from = source === undefined ? undefined : toSource(asked, source);
+  requireStill(descriptor, fd, "setsockopt");
   requireCarrier(fd, asked);
   const groups = remembered(descriptor);
   const group = placed(fd, groups, asked, true);
@@ -155,6 +168,7 @@ export function leave(
   const { fd } = descriptor;
   const asked = toGroup(fd, address, where);
   const from = source === undefined ? undefined : toSource(asked, source);
+  requireStill(descriptor, fd, "setsockopt");
   requireCarrier(fd, asked);
   const group = placed(fd, remembered(descriptor), asked);
   // The kernel would take it for the first of the sources that are heard, and find none.
@@ -174,6 +188,7 @@ export function setBlocked(
   const { fd } = descriptor;
   const asked = toGroup(fd, address, requireOptions(options).interface);
   const from = toSource(asked, source);
+  requireStill(descriptor, fd, "setsockopt");
   requireCarrier(fd, asked);
   const group = placed(fd, remembered(descriptor), asked);
   const filter = requireFilter(fd, group, "setsockopt");
@@ -203,6 +218,7 @@ export function sourceFilter(
 ): SourceFilter {
   const { fd } = descriptor;
   const asked = toGroup(fd, address, requireOptions(options).interface);
+  requireStill(descriptor, fd, "setsockopt");
   requireCarrier(fd, asked);
   return requireFilter(fd, placed(fd, remembered(descriptor), asked), "getsockopt");
 }
@@ -214,7 +230,7 @@ export function setSourceFilter(
   filter: SourceFilter,
   options: GroupOptions,
 ): void {
-  const { mode, sources } = requireOptions(filter);
+  const { mode, sources } = requireObject(filter);
   if (mode !== "include" && mode !== "exclude")
     throw new TypeError(`Cannot use ${describeMode(mode)}: expected "include" or "exclude"`);
   if (!Array.isArray(sources))
@@ -228,6 +244,7 @@ export function setSourceFilter(
     const source = toSource(asked, each);
     list.set(source.host, source);
   }
+  requireStill(descriptor, fd, "setsockopt");
   requireCarrier(fd, asked);
   const group = placed(fd, remembered(descriptor), asked);
   requireFilter(fd, group, "setsockopt");
@@ -262,6 +279,7 @@ export function setOutgoingInterface(
   const { fd } = descriptor;
   const index = where === undefined ? 0 : toInterfaceIndex(where, fd);
   const address = where === undefined ? undefined : addressOfInterface(where);
+  requireStill(descriptor, fd, "setsockopt");
   const told = {
     hint: `There is no such interface as ${nameOf(where, index)}, or the socket is bound to another one`,
   };
@@ -439,13 +457,18 @@ function withoutZone(address: InetAddress): InetAddress {
 // An IPv6 socket carries IPv4 too. One that does not would join and never hear anything.
 function requireCarrier(fd: number, group: Group): void {
   const isIpv4Socket = readInt(fd, SOL_SOCKET, SO_DOMAIN) === AF_INET;
-  const isOnly6 = !isIpv4Socket && readInt(fd, IPPROTO_IPV6, IPV6_V6ONLY) !== 0;
   const isIpv4Group = group.level === IPPROTO_IP;
-  if (isIpv4Group ? !isOnly6 : !isIpv4Socket) return;
-  const hint = isIpv4Group
-    ? "The socket was made `ipv6Only`: IPv4 groups take one without, or an IPv4 socket"
-    : "An IPv4 socket hears IPv4 groups only";
-  throw groupError(-EAFNOSUPPORT, "setsockopt", group, hint);
+  if (isIpv4Group === isIpv4Socket) return;
+  const hint = isIpv4Group ? whyIpv6Only(fd) : "An IPv4 socket hears IPv4 groups only";
+  if (hint !== undefined) throw groupError(-EAFNOSUPPORT, "setsockopt", group, hint);
+}
+
+function whyIpv6Only(fd: number): string | undefined {
+  if (readInt(fd, SOL_SOCKET, SO_TYPE) === SOCK_RAW)
+    return "A raw IPv6 socket carries no IPv4: IPv4 groups take an IPv4 socket";
+  if (readInt(fd, IPPROTO_IPV6, IPV6_V6ONLY) !== 0)
+    return "The socket was made `ipv6Only`: IPv4 groups take one without, or an IPv4 socket";
+  return undefined;
 }
 
 // The group with the interface that it was joined on, where the caller left that to the kernel.

@@ -94,6 +94,8 @@ const BYTES_MAX_4 = 65_507;
 const BYTES_MAX_6 = 65_527;
 const SEGMENT_MAX = 0xffff;
 const DATAGRAMS_MAX = 2 ** 20;
+/** How many datagrams a step sends before everything else of the thread has its turn. */
+const STEP_DATAGRAMS = 4096;
 
 // MSG_MORE would make one datagram of all.
 const FLAGS = MSG_CONFIRM | MSG_DONTROUTE | MSG_DONTWAIT | MSG_NOSIGNAL;
@@ -478,6 +480,8 @@ class SegmentSend implements Steps<number> {
   #sent = 0;
   /** How many bytes are sent before everything else of the thread has its turn. */
   #stepBytes = 0;
+  /** The same as a distance of positions: small datagrams take their time, too. */
+  #stepLength = 0;
   /** Up to here everything goes out datagram by datagram. */
   #aloneEnd = 0;
   /** Why, until the first of them has gone out: the reason may be theirs, and not the train's. */
@@ -509,6 +513,8 @@ class SegmentSend implements Steps<number> {
     this.#name = destination && addressBytes(destination);
     this.#position = this.#sent = this.#aloneEnd = this.#refusal = 0;
     this.#stepBytes = stepBytes;
+    const isWhole = stepBytes === Number.POSITIVE_INFINITY;
+    this.#stepLength = isWhole ? stepBytes : STEP_DATAGRAMS * (this.#view ? this.#segmentBytes : 1);
     this.paused = false;
     return this;
   }
@@ -562,10 +568,11 @@ class SegmentSend implements Steps<number> {
     this.#requireAttached();
     this.paused = false;
     const stopAt = this.#sent + this.#stepBytes;
+    const stopBefore = this.#position + this.#stepLength;
     let tries = 0;
     let wasShort = false;
     while (this.#position < this.#end) {
-      if (this.#sent >= stopAt) {
+      if (this.#sent >= stopAt || this.#position >= stopBefore) {
         this.paused = true;
         tryAgain(this.#descriptor as Descriptor);
         return undefined;
@@ -786,7 +793,9 @@ export function sendSegmentsSync(
   const deadline = deadlineAfter(requireOptions(options).timeoutMs);
   const send = borrow();
   try {
-    send.begin(descriptor, offload, payload, options, Number.POSITIVE_INFINITY);
+    // Between steps the time is looked at: a peer that is quick always has room.
+    const stepBytes = deadline === Number.POSITIVE_INFINITY ? deadline : STEP_BYTES;
+    send.begin(descriptor, offload, payload, options, stepBytes);
     return runSync(descriptor, EPOLLOUT, deadline, send);
   } finally {
     send.settled();

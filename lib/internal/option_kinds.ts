@@ -173,9 +173,15 @@ export function read(fd: number, definition: Definition): unknown {
 }
 
 /** Sets an option. */
-export function write(fd: number, definition: Definition, value: unknown): void {
+export function write(
+  descriptor: { readonly fd: number },
+  definition: Definition,
+  value: unknown,
+): void {
   const { name, level, number, codec, force } = definition;
   const bytes = codec.encode(value, name);
+  // Not before: reading the value can run code of the caller, which closes the socket.
+  const { fd } = descriptor;
   if (force !== undefined) {
     // socket(7): the FORCE form takes CAP_NET_ADMIN and knows no limit; the plain one is cut off at
     // it without an error.

@@ -19,8 +19,8 @@ import {
   IPV6_MTU_DISCOVER,
 } from "../../structs/constants/netinet_in.ts";
 import { check } from "../error.ts";
+import type { PathMtuDiscovery } from "../ip_socket.ts";
 import { getsockopt, setsockopt } from "../sys/socket.ts";
-import type { PathMtuDiscovery } from "../udp_socket.ts";
 import { describe } from "./arguments.ts";
 
 // The IPV6_PMTUDISC_ constants have the same values.

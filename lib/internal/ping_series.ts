@@ -6,6 +6,7 @@
 import { type CancelSignal, ClosedError, SystemError } from "../error.ts";
 import type { PingReply, PingResult } from "../ping_socket.ts";
 import { requireInteger } from "./arguments.ts";
+import { hear, unhear } from "./crowd.ts";
 import type { Launched, Pinger, Request } from "./pinger.ts";
 
 /** How a series goes. */
@@ -107,8 +108,9 @@ export class PingSeries implements AsyncIterableIterator<PingResult, undefined>,
   #start(): void {
     this.#state = "running";
     try {
-      this.#pace.signal?.throwIfAborted();
-      this.#pace.signal?.addEventListener("abort", this.#abort);
+      const { signal } = this.#pace;
+      signal?.throwIfAborted();
+      if (signal) hear(signal, this.#abort);
     } catch (error) {
       this.#fail(error);
       return;
@@ -208,7 +210,7 @@ export class PingSeries implements AsyncIterableIterator<PingResult, undefined>,
   #end(): void {
     this.#state = "done";
     clearTimeout(this.#timer);
-    this.#pace.signal?.removeEventListener("abort", this.#abort);
+    if (this.#pace.signal) unhear(this.#pace.signal, this.#abort);
     for (const launched of this.#inFlight) launched.giveUp();
     this.#inFlight.clear();
     for (const { resolve } of this.#waiting.splice(0)) resolve(DONE);

@@ -6,17 +6,10 @@
  */
 import {
   EACCES,
-  ECONNREFUSED,
-  EHOSTDOWN,
   EHOSTUNREACH,
   EMSGSIZE,
-  ENETUNREACH,
   ENOBUFS,
-  ENONET,
-  ENOPROTOOPT,
-  EOPNOTSUPP,
   EPERM,
-  EPROTO,
   EPROTONOSUPPORT,
 } from "../../structs/constants/errno.ts";
 import { IPPROTO_ICMP, IPPROTO_ICMPV6 } from "../../structs/constants/netinet_in.ts";
@@ -68,6 +61,7 @@ import {
   repeatsPayload,
   replySequence,
 } from "./echo.ts";
+import { ICMP_ERRORS } from "./extended_error.ts";
 import { REMEDIES } from "./hints.ts";
 import { loadPoller } from "./lazy_poller.ts";
 import { copyOptions } from "./parts.ts";
@@ -94,19 +88,6 @@ const ROOM = 2048;
 const CONTROL_BYTES = 256;
 /** CMSG_SPACE(sizeof(int)). */
 const TTL_CONTROL = 24;
-
-const REFUSALS: readonly number[] = [
-  EACCES,
-  ECONNREFUSED,
-  EHOSTDOWN,
-  EHOSTUNREACH,
-  EMSGSIZE,
-  ENETUNREACH,
-  ENONET,
-  ENOPROTOOPT,
-  EOPNOTSUPP,
-  EPROTO,
-];
 
 const clock = new DataView(new ArrayBuffer(timespec.size));
 
@@ -398,7 +379,7 @@ export class Pinger {
   }
 
   #nextSequence(address: InetAddress): number {
-    for (let tries = 0; tries < SEQUENCES; tries++) {
+    while (this.#inFlight.size < SEQUENCES) {
       this.#lastSequence = (this.#lastSequence + 1) % SEQUENCES;
       if (!this.#inFlight.has(this.#lastSequence)) return this.#lastSequence;
     }
@@ -635,7 +616,7 @@ function placeOf(address: InetAddress): SystemErrorDetails {
 
 function refusal(entry: IcmpError | PathMtuError, flight: Flight): SystemError {
   const code = entry.kind === "icmp" ? entry.code : errorName(EMSGSIZE);
-  const errno = REFUSALS.find((number) => errorName(number) === code) ?? EHOSTUNREACH;
+  const errno = ICMP_ERRORS.find((number) => errorName(number) === code) ?? EHOSTUNREACH;
   return new SystemError(errno, "sendmsg", {
     ...placeOf(flight.address),
     offender: entry.offender?.host,

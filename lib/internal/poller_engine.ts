@@ -102,6 +102,10 @@ class PollerEngine {
   #failure: unknown;
   /** The lines in which somebody waits. */
   readonly #lines = new Set<WaitLine>();
+  /** The one that was alone in it the last time: asking the set makes an object for each wake-up. */
+  #only: WaitLine | undefined;
+  /** Whether one of them has ever been patient: only then are they looked through before each sleep. */
+  #hasPatience = false;
   /** Those to be tried, in this order, and how many of them were. */
   readonly #ready: WaitLine[] = [];
   #tried = 0;
@@ -172,6 +176,7 @@ class PollerEngine {
    */
   enqueue(line: WaitLine, waiter: Waiter, isUntried: boolean): void {
     line.append(waiter);
+    if (waiter.patience !== undefined) this.#hasPatience = true;
     this.waiters++;
     if (line.watch.isRef) this.#count(waiter);
     this.#settleSoon();
@@ -199,6 +204,7 @@ class PollerEngine {
     if (waiter instanceof PromisedCall) this.#alarms.cancel(waiter);
     if (!line.head) {
       this.#lines.delete(line);
+      if (this.#only === line) this.#only = undefined;
       if (line.retry) this.#alarms.cancel(line.retry);
       line.pauseMs = 1;
     } else if (wasHead) this.#makeReady(line);
@@ -366,7 +372,8 @@ class PollerEngine {
    * about to send more would otherwise have to wake us for each piece.
    */
   #asksAgain(): boolean {
-    if (this.#state !== "running" || this.#lines.size > ASKED_AGAIN_MAX) return false;
+    if (!this.#hasPatience || this.#state !== "running") return false;
+    if (this.#lines.size > ASKED_AGAIN_MAX) return false;
     for (const line of this.#lines) {
       const patience = line.isReady ? undefined : line.head?.patience;
       if (!patience?.isWorthwhile || !hasTime()) continue;
@@ -426,11 +433,12 @@ class PollerEngine {
   };
 
   #tryOnly(): void {
-    const [line] = this.#lines;
+    if (this.#only === undefined) [this.#only] = this.#lines;
+    const line = this.#only as WaitLine;
     let gotOn: boolean;
     this.#isServing = true;
     try {
-      gotOn = this.#try(line as WaitLine);
+      gotOn = this.#try(line);
     } finally {
       this.#isServing = false;
     }

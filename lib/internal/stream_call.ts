@@ -19,7 +19,7 @@ import {
 } from "../error.ts";
 import { addressOf, byteLengthOf, bytesOf } from "../ffi/memory.ts";
 import { recv, send, sendmsg } from "../sys/socket.ts";
-import { requireSignal, requireView } from "./arguments.ts";
+import { refuseMisspelt, requireSignal, requireView } from "./arguments.ts";
 import { deadlineAfter, waitUntil } from "./deadline.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { loadPoller } from "./lazy_poller.ts";
@@ -63,6 +63,7 @@ const UNLIMITED: Limits = { deadline: Number.POSITIVE_INFINITY, signal: undefine
 export function readLimits(options: CallOptions | undefined): Limits {
   if (!options) return UNLIMITED;
   const { timeoutMs, signal } = options;
+  if (timeoutMs === undefined && signal === undefined) refuseMisspelt(options);
   requireSignal(signal)?.throwIfAborted();
   return { deadline: deadlineAfter(timeoutMs), signal };
 }

@@ -8,6 +8,7 @@ import {
   TimeoutError,
 } from "../error.ts";
 import type { Alarm } from "./alarms.ts";
+import { hear, unhear } from "./crowd.ts";
 import type { Patience } from "./deadline.ts";
 
 /** A call that can wait. */
@@ -176,7 +177,7 @@ export class PromisedCall<Result> extends Waiter implements Alarm {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    signal?.addEventListener("abort", this.#abort);
+    if (signal) hear(signal, this.#abort);
   }
 
   readonly #abort = (): void => {
@@ -238,7 +239,7 @@ export class PromisedCall<Result> extends Waiter implements Alarm {
 
   #settle(): void {
     try {
-      this.#signal?.removeEventListener("abort", this.#abort);
+      if (this.#signal) unhear(this.#signal, this.#abort);
     } catch {
       // Whatever a caller has put in its place: the call has its answer.
     }

@@ -32,7 +32,7 @@ import type {
   ZeroCopyWaitOptions,
 } from "../zero_copy.ts";
 import { requireFlags, requireOptions, requireView, toView } from "./arguments.ts";
-import { deadlineAfter, waitUntil } from "./deadline.ts";
+import { deadlineAfter, deadlineOf, waitUntil } from "./deadline.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { KernelErrors } from "./kernel_errors.ts";
 import { loadPoller } from "./lazy_poller.ts";
@@ -328,7 +328,7 @@ class Lease implements ZeroCopyLease {
   }
 
   waitSync(options?: TimeoutOptions): ZeroCopyOutcome {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     for (let tries = 0; ; tries++) {
       const outcome = this.#outcome();
       if (outcome) return outcome;

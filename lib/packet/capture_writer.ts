@@ -1,7 +1,13 @@
 import { ETH_P_8021Q } from "../../structs/constants/linux_if_ether.ts";
 import { IF_NAMESIZE } from "../../structs/constants/net_if.ts";
 import { addressOf, bufferOf, byteLengthOf, bytesOf } from "../ffi/memory.ts";
-import { describe, requireInteger, requireOptions, requireView } from "../internal/arguments.ts";
+import {
+  describe,
+  requireInteger,
+  requireObject,
+  requireOptions,
+  requireView,
+} from "../internal/arguments.ts";
 import { if_indextoname } from "../sys/net_if.ts";
 import type {
   CaptureInterfaceOptions,
@@ -360,7 +366,7 @@ export class CaptureWriter implements Disposable {
    * @throws {ClosedError} it is closed
    */
   writeStatistics(statistics: CaptureStatistics, key?: number): boolean {
-    const { time = now() } = requireOptions(statistics);
+    const { time = now() } = requireObject(statistics);
     this.#requireOpen();
     if (this.format === "pcap") return false;
     const number = key === undefined ? this.#numberOf(undefined, false) : this.#numbers.get(key);
@@ -565,7 +571,7 @@ export class CaptureWriter implements Disposable {
   }
 
   #wordsOf(time: CaptureTime, name: string): TimeWords {
-    const { seconds, nanoseconds = 0 } = requireOptions(time);
+    const { seconds, nanoseconds = 0 } = requireObject(time);
     requireInteger(seconds, 0, this.#encoder.secondsMax, `the seconds of ${name}`);
     requireInteger(nanoseconds, 0, NANOSECONDS_MAX, `the nanoseconds of ${name}`);
     const words = new TimeWords(this.#settings.resolution === "ns" ? RESOLUTION_NS : RESOLUTION_US);

@@ -1,4 +1,4 @@
-import { requireOptions } from "../internal/arguments.ts";
+import { requireObject } from "../internal/arguments.ts";
 import type { Packet } from "./packet.ts";
 
 /** What an enhanced packet block says in its flags of where a packet went. */
@@ -50,7 +50,7 @@ export class CapturedPacket implements Packet {
 
   /** @param packet everything but what is derived */
   constructor(packet: Omit<CapturedPacket, "copy" | "direction">) {
-    requireOptions(packet);
+    requireObject(packet);
     this.bytes = packet.bytes;
     this.originalLength = packet.originalLength;
     this.seconds = packet.seconds;

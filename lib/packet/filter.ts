@@ -27,7 +27,13 @@ import { systemError } from "../error.ts";
 import { openLibpcap, pcapCompile } from "../ffi/libpcap.ts";
 import { byteLengthOf } from "../ffi/memory.ts";
 import { FilterProgram, programWords } from "../filter_program.ts";
-import { describe, requireBoolean, requireInteger, requireOptions } from "../internal/arguments.ts";
+import {
+  describe,
+  requireBoolean,
+  requireInteger,
+  requireObject,
+  requireOptions,
+} from "../internal/arguments.ts";
 import type { PacketType } from "../link_address.ts";
 import { runProgram } from "./internal/bpf_machine.ts";
 import { assemble, disassemble } from "./internal/bpf_text.ts";
@@ -49,7 +55,10 @@ export interface CompileOptions {
    * this number (0 to 4095), or any (true). The text is then about the packet without the tag.
    */
   readonly vlan?: number | true | undefined;
-  /** Whether libpcap makes the program as short as it can. Default true. */
+  /**
+   * Whether libpcap makes the program as short as it can. Its time for that grows faster than the text,
+   * and the thread waits: a hundred hosts took 0.1 s, four hundred 7 s. Default true.
+   */
   readonly optimize?: boolean | undefined;
 }
 
@@ -301,7 +310,7 @@ export function runFilter(
     throw new TypeError(`Cannot run a filter over ${describe(bytes)}: expected a Uint8Array`);
   const size = byteLengthOf(bytes);
   if (metadata === undefined) return runProgram(words, bytes, 0, size, metadata);
-  const { offset = 0, length = size - offset } = requireOptions(metadata);
+  const { offset = 0, length = size - offset } = requireObject(metadata);
   if (!Number.isInteger(offset) || !Number.isInteger(length)) {
     requireInteger(offset, 0, size, "the offset of a packet");
     requireInteger(length, 0, size, "the length of a packet");

@@ -18,7 +18,7 @@ import { tpacket_hdr_variant1 } from "../../structs/tpacket_hdr_variant1.ts";
 import { tpacket3_hdr } from "../../structs/tpacket3_hdr.ts";
 import type { PacketChecksum } from "../control.ts";
 import { unmapMemory } from "../ffi/memory.ts";
-import { LinkAddress, type PacketType } from "../link_address.ts";
+import { LinkAddress, PACKET_TYPES, type PacketType } from "../link_address.ts";
 import type { RingMemory } from "./internal/ring_memory.ts";
 import type { Packet } from "./packet.ts";
 
@@ -58,17 +58,6 @@ const INTERFACE = ADDRESS + sockaddr_ll.sll_ifindex.offset;
 const PACKET_TYPE = ADDRESS + sockaddr_ll.sll_pkttype.offset;
 const FRAME_HEADER = TPACKET3_HDRLEN;
 
-// By the numbers of linux/if_packet.h, from PACKET_HOST on.
-const TYPES: readonly PacketType[] = [
-  "host",
-  "broadcast",
-  "multicast",
-  "otherHost",
-  "outgoing",
-  "loopback",
-  "user",
-  "kernel",
-];
 const TCI_MAX = 0xffff;
 const HIGH = 2 ** 32;
 const POISON = 0xa5;
@@ -286,7 +275,7 @@ export class PacketBlock implements Disposable, Iterable<Packet> {
   /** Whom it was for: see LinkAddress. "host" also where no frame is shown. */
   get packetType(): PacketType {
     const type = this.#at === NOWHERE ? 0 : this.#view.getUint8(this.#at + PACKET_TYPE);
-    return TYPES[type] ?? type;
+    return PACKET_TYPES[type] ?? type;
   }
 
   /** Its protocol, an `ETH_P_` constant: what follows the link-layer header. */

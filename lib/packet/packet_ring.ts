@@ -4,12 +4,13 @@ import { EPOLLIN } from "../../structs/constants/sys_epoll.ts";
 import { SO_ERROR } from "../../structs/constants/sys_socket.ts";
 import { type CancelSignal, ClosedError, SystemError, systemError } from "../error.ts";
 import {
+  optionsOf,
   requireBoolean,
   requireInteger,
   requireOptions,
   requireSignal,
 } from "../internal/arguments.ts";
-import { deadlineAfter, waitUntil } from "../internal/deadline.ts";
+import { deadlineAfter, deadlineOf, waitUntil } from "../internal/deadline.ts";
 import type { Descriptor } from "../internal/descriptor.ts";
 import { loadPoller } from "../internal/lazy_poller.ts";
 import { readInt } from "../internal/parts.ts";
@@ -105,8 +106,8 @@ export interface PacketBlocksOptions {
  * ```
  *
  * A group with "hash" keeps a flow on one ring, so a single flow keeps a single Worker busy;
- * "balance" takes turns. A Worker that ends has to close its ring: one that is terminated leaves its
- * share of the group unread until the process ends.
+ * "balance" takes turns. When a Worker ends, or is terminated, its ring ends with its thread, and the
+ * others get its share.
  *
  * It takes CAP_NET_RAW. To send, use `PacketSocket` and `sendBatch`: a ring for sending measured
  * slower.
@@ -179,7 +180,8 @@ export class PacketRing implements AsyncIterable<PacketBlock>, Disposable {
       const parts = openPacket(where, options, (fd, unbound, configure) => {
         ring = new PacketRing(unbound, makeRing(fd, geometry), checked);
         configure?.(ring.socket);
-        if (snapBytes !== undefined) attachFilter(fd, cutTo(snapBytes, attachedFilter(fd)));
+        if (snapBytes !== undefined && !ring.closed)
+          attachFilter(fd, cutTo(snapBytes, attachedFilter(fd)));
       });
       const made = ring as unknown as PacketRing;
       made.#socket.group = parts.fanoutGroup;
@@ -203,7 +205,9 @@ export class PacketRing implements AsyncIterable<PacketBlock>, Disposable {
 
   /**
    * The socket that the ring is on: for options, memberships and filters, and `unref`. Nothing can be
-   * received from it; closing it closes the ring, and detaching it takes the ring away.
+   * received from it; closing it closes the ring, and detaching it takes the ring away. Nor can anything
+   * be received from a duplicate, here or in another process, until the ring is closed: then it is a
+   * packet socket like any other.
    */
   get socket(): PacketSocket {
     return this.#socket;
@@ -265,7 +269,7 @@ export class PacketRing implements AsyncIterable<PacketBlock>, Disposable {
    * @throws {SystemError} as tryReceiveBlock
    */
   receiveBlockSync(options?: TimeoutOptions): PacketBlock {
-    const deadline = deadlineAfter(options?.timeoutMs);
+    const deadline = deadlineOf(options);
     for (let tries = 0; ; tries++) {
       const block = this.tryReceiveBlock();
       if (block) return block;
@@ -282,7 +286,7 @@ export class PacketRing implements AsyncIterable<PacketBlock>, Disposable {
    */
   receiveBlock(options?: CancelOptions): Promise<PacketBlock> {
     try {
-      const { signal, timeoutMs } = options ?? {};
+      const { signal, timeoutMs } = optionsOf(options);
       requireSignal(signal)?.throwIfAborted();
       const deadline = deadlineAfter(timeoutMs);
       return this.#perform({ attempt: () => this.#take() }, deadline, signal);

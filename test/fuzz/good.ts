@@ -116,6 +116,7 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
   // Nobody makes a socket with new.
   ["new Socket", () => ({ receiver: undefined, values: [{ descriptor: 1 }] })],
   ["new UdpSocket", () => ({ receiver: undefined, values: [undefined] })],
+  ["new IpSocket", () => ({ receiver: undefined, values: [undefined] })],
   ["new UnixDatagramSocket", () => ({ receiver: undefined, values: [{}] })],
   [
     "Socket.create",
@@ -541,6 +542,7 @@ const ROWS: ReadonlyMap<string, Row> = new Map<string, Row>([
     "address",
     "view",
     "failure",
+    "failureError",
   ].map((call): [string, Row] => [`${BATCH}${call}`, onSlot]),
   [
     `${BATCH}setLength`,

@@ -53,6 +53,7 @@ import { type AnySocket, type BatchRecord, isOpen, kindOf, rightsMessage } from 
 
 const SOCKET = "Socket.prototype.";
 const UDP = "UdpSocket.prototype.";
+const IP = "IpSocket.prototype.";
 const BATCH = "DatagramBatch.prototype.";
 const READER = "ControlReader.prototype.";
 const WRITER = "ControlWriter.prototype.";
@@ -411,7 +412,7 @@ const sourceFor = (receiver: AnySocket) => (receiver.family === "ipv6" ? "::1" :
 
 const GROUP_ROWS: readonly [string, Row][] = [
   [
-    `${UDP}join`,
+    `${IP}join`,
     onGroup(
       (draft, receiver) => [
         {
@@ -422,10 +423,10 @@ const GROUP_ROWS: readonly [string, Row][] = [
       false,
     ),
   ],
-  [`${UDP}leave`, onGroup(() => [onLo])],
-  [`${UDP}blockSource`, onGroup((_draft, receiver) => [sourceFor(receiver), onLo])],
+  [`${IP}leave`, onGroup(() => [onLo])],
+  [`${IP}blockSource`, onGroup((_draft, receiver) => [sourceFor(receiver), onLo])],
   [
-    `${UDP}unblockSource`,
+    `${IP}unblockSource`,
     (draft) => {
       const plan = onGroup((_draft, receiver) => [sourceFor(receiver), onLo])(draft);
       try {
@@ -436,9 +437,9 @@ const GROUP_ROWS: readonly [string, Row][] = [
       return plan;
     },
   ],
-  [`${UDP}sourceFilter`, onGroup(() => [onLo])],
+  [`${IP}sourceFilter`, onGroup(() => [onLo])],
   [
-    `${UDP}setSourceFilter`,
+    `${IP}setSourceFilter`,
     onGroup((draft, receiver) => [
       {
         mode: "exclude",
@@ -447,25 +448,25 @@ const GROUP_ROWS: readonly [string, Row][] = [
       onLo,
     ]),
   ],
-  [`get ${UDP}memberships`, (draft) => ({ receiver: socket(draft), values: [] })],
+  [`get ${IP}memberships`, (draft) => ({ receiver: socket(draft), values: [] })],
   ["memberships", (draft) => ({ receiver: undefined, values: [some(draft, onlyLo)] })],
   ...["multicastInterface", "multicastHops", "multicastLoop", "pathMtu", "pathMtuDiscovery"].map(
     (name): [string, Row] => [
-      `get ${UDP}${name}`,
+      `get ${IP}${name}`,
       (draft) => ({ receiver: socket(draft), values: [] }),
     ],
   ),
   [
-    `set ${UDP}multicastInterface`,
+    `set ${IP}multicastInterface`,
     (draft) => ({ receiver: socket(draft), values: [draft.choices.pick([1, "lo", undefined])] }),
   ],
   [
-    `set ${UDP}multicastHops`,
+    `set ${IP}multicastHops`,
     (draft) => ({ receiver: socket(draft), values: [draft.choices.below(256)] }),
   ],
-  [`set ${UDP}multicastLoop`, (draft) => ({ receiver: socket(draft), values: [boolean(draft)] })],
+  [`set ${IP}multicastLoop`, (draft) => ({ receiver: socket(draft), values: [boolean(draft)] })],
   [
-    `set ${UDP}pathMtuDiscovery`,
+    `set ${IP}pathMtuDiscovery`,
     (draft) => ({
       receiver: socket(draft),
       values: [draft.choices.pick(["off", "want", "do", "probe", "interface", "omit"])],
@@ -492,7 +493,7 @@ function program({ choices }: Draft): FilterProgram {
 // A socket of a group, where its class has groups.
 function sharing(draft: Draft): AnySocket {
   const { world, choices, entry } = draft;
-  const hasGroups = /^(Udp)?Socket$/.test(entry.className ?? "");
+  const hasGroups = /^(Udp|Ip)?Socket$/.test(entry.className ?? "");
   return hasGroups && choices.chance(70) ? world.sharing(choices) : socket(draft);
 }
 

@@ -389,6 +389,10 @@ export const PACKET_ROWS: readonly [string, Row][] = [
   [`${SOCKET}dropMembership`, membership],
   [`${SOCKET}joinFanout`, (draft) => ({ receiver: unjoined(draft), values: [fanout(draft)] })],
   ["get RingSocket.prototype.fanoutGroup", (draft) => ({ receiver: socket(draft), values: [] })],
+  [
+    "RingSocket.prototype.duplicate",
+    (draft) => ({ receiver: (onRing()(draft).receiver as PacketRing).socket, values: [] }),
+  ],
   ["RingSocket.prototype.close", ringSocketEnding()],
   ["RingSocket.prototype.detach", ringSocketEnding(35)],
 

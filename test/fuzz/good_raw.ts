@@ -21,7 +21,6 @@ const RAW = "RawSocket.prototype.";
 const PING = "PingSocket.prototype.";
 const PROTOCOL = 253;
 
-const groupOf = (family: unknown) => (family === "ipv6" ? "ff01::1" : "224.0.0.1");
 const hostOf = (family: unknown) => (family === "ipv6" ? "::1" : "127.0.0.1");
 
 function rawOptions(draft: Draft, isIpv6: boolean): object {
@@ -43,25 +42,6 @@ function rawOptions(draft: Draft, isIpv6: boolean): object {
 function filter({ choices }: Draft): object {
   const types = choices.pick([[], ["echoReply"], ["echoRequest", 3, 0], [1, 2, 3]]);
   return choices.chance(50) ? { pass: types } : { block: types };
-}
-
-const onGroup =
-  (values: (draft: Draft) => unknown[], joins = true): Row =>
-  (draft) => {
-    const receiver = socket(draft);
-    const group = groupOf(receiver.family);
-    if (joins && draft.choices.chance(80)) {
-      try {
-        (receiver as unknown as Groups).join(group, { interface: "lo" });
-      } catch {
-        // It has joined it before, or is closed.
-      }
-    }
-    return { receiver, values: [group, ...values(draft)] };
-  };
-
-interface Groups {
-  join(group: string, options: object): void;
 }
 
 const get = (draft: Draft) => ({ receiver: socket(draft), values: [] });
@@ -156,12 +136,9 @@ export const RAW_ROWS: readonly [string, Row][] = [
       return { receiver, values: [data, hostOf(receiver.family), limits] };
     },
   ]),
-  ...(
-    "localAddress remoteAddress headerIncluded checksumOffset memberships multicastInterface " +
-    "multicastHops multicastLoop pathMtu pathMtuDiscovery"
-  )
-    .split(" ")
-    .map((member): [string, Row] => [`get ${RAW}${member}`, get]),
+  ...["localAddress", "remoteAddress", "headerIncluded", "checksumOffset"].map(
+    (member): [string, Row] => [`get ${RAW}${member}`, get],
+  ),
   [
     `get ${RAW}icmpFilter`,
     (draft) => ({ receiver: draft.world.icmpSocket(draft.choices), values: [] }),
@@ -169,24 +146,6 @@ export const RAW_ROWS: readonly [string, Row][] = [
   [
     `set ${RAW}icmpFilter`,
     (draft) => ({ receiver: draft.world.icmpSocket(draft.choices), values: [filter(draft)] }),
-  ],
-  [`${RAW}join`, onGroup(() => [{ interface: "lo" }], false)],
-  [`${RAW}leave`, onGroup(({ choices }) => [choices.pick([{}, { interface: "lo" }])])],
-  [
-    `set ${RAW}multicastInterface`,
-    (draft) => ({ receiver: socket(draft), values: [draft.choices.pick(["lo", 1, undefined])] }),
-  ],
-  [
-    `set ${RAW}multicastHops`,
-    (draft) => ({ receiver: socket(draft), values: [draft.choices.below(256)] }),
-  ],
-  [`set ${RAW}multicastLoop`, (draft) => ({ receiver: socket(draft), values: [boolean(draft)] })],
-  [
-    `set ${RAW}pathMtuDiscovery`,
-    (draft) => ({
-      receiver: socket(draft),
-      values: [draft.choices.pick(["off", "want", "do", "probe", "interface", "omit"])],
-    }),
   ],
 
   ["new PingSocket", () => ({ receiver: undefined, values: [undefined] })],

@@ -215,7 +215,8 @@ const SELDOM: readonly string[] = [
   "set Message.prototype.(vectors|address)",
   "ControlWriter.prototype.add(Credentials|Descriptors|PacketInfo)?$",
   "DatagramBatch.prototype.(set|reply|control|segmentBytes|destination)",
-  "UdpSocket.prototype.(trySendSegments|unblockSource|sourceFilter|setSourceFilter|leave)",
+  "UdpSocket.prototype.trySendSegments",
+  "IpSocket.prototype.(unblockSource|sourceFilter|setSourceFilter|leave)",
   "\\w+.prototype.(receiveDescriptors|sendDescriptors|attachReusePort)",
   "(get )?RawSocket.(prototype.)?(bind|checksumOffset|remoteAddress|payloadOffset|trySendTo)",
 ];

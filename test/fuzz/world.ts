@@ -362,9 +362,8 @@ export class World {
     );
     const full = this.sockets.filter(isOpen).length >= SOCKETS_MAX;
     if (has.length > 0 && (full || choices.chance(70))) return choices.pick(has);
-    // Nobody has a Listener that is neither of the two.
-    if (className === "Listener")
-      return this.socket(choices, choices.pick(["TcpListener", "UnixListener"]), isWanted);
+    const extending = EXTENDED[className];
+    if (extending) return this.socket(choices, choices.pick(extending), isWanted);
     const kept = className === "PacketSocket" && this.packets.takeSocket();
     if (kept) return this.add(kept);
     const ofClass = RECIPES.filter((recipe) => recipe.className === className);
@@ -724,6 +723,12 @@ const CLASS_NAMES: ReadonlyMap<object, string> = new Map<object, string>(
     UnixSeqpacketSocket,
   }).map(([name, type]) => [type.prototype, name]),
 );
+
+/** Classes that nobody has a socket of but those that extend them. */
+const EXTENDED: Readonly<Record<string, readonly string[]>> = {
+  Listener: ["TcpListener", "UnixListener"],
+  IpSocket: ["UdpSocket", "RawSocket"],
+};
 
 /** https://www.rfc-editor.org/rfc/rfc3692: for experiments. */
 const RAW_PROTOCOL = 253;

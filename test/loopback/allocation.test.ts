@@ -83,6 +83,18 @@ const loops = {
         touched += target[0] + target[length - 1];
       }
     }`,
+  messages: `
+    let touched = 0;
+    const out = new Message({ vectors: data });
+    const into = new Message({ vectors: target });
+    function run(count) {
+      for (let received = 0; received < count; received++) {
+        client.trySendMessage(out);
+        const length = server.tryReceiveMessage(into);
+        if (length !== 64) throw new Error("it did not come");
+        touched += target[0] + target[length - 1] + into.flags;
+      }
+    }`,
   handler: `
     let touched = 0;
     let left = 0;
@@ -120,10 +132,16 @@ const loops = {
     }`,
 };
 
+// Until the compilers have given back what they take, which is tens of MiB. The longest loop has most
+// to be compiled.
+function warmUpOf(loop: keyof typeof loops): number {
+  return loop === "metadata" ? 900_000 : 300_000;
+}
+
 function makeScript(loop: keyof typeof loops): string {
   return `
     import { heapStats } from "bun:jsc";
-    import { DatagramBatch, Inet4Address, IpOption, SocketOption, UdpSocket } from "bun-sockets";
+    import { DatagramBatch, Inet4Address, IpOption, Message, SocketOption, UdpSocket } from "bun-sockets";
     const server = UdpSocket.bind("127.0.0.1:0");
     const client = UdpSocket.open("ipv4");
     const stranger = UdpSocket.open("ipv4");
@@ -144,7 +162,7 @@ function makeScript(loop: keyof typeof loops): string {
       const { heapSize, extraMemorySize } = heapStats();
       return heapSize + extraMemorySize;
     };
-    await run(300_000);
+    await run(${warmUpOf(loop)});
     const before = process.env.BUN_JSC_useGC === "0" ? resident() : heap();
     await run(${DATAGRAMS});
     const after = process.env.BUN_JSC_useGC === "0" ? resident() : heap();
@@ -167,7 +185,9 @@ async function measure(
   return JSON.parse(output);
 }
 
-const measured = ["batch", "metadata", "single", "single to an address", "handler"] as const;
+const measured = [
+  ...["batch", "metadata", "single", "single to an address", "messages", "handler"],
+] as const;
 test.each(measured)(
   "the path (%s) allocates nothing per datagram",
   async (loop) => {
@@ -185,4 +205,38 @@ test.each(measured)(
 test("the measure sees one object and one string per datagram", async () => {
   const resident = await measure("control", { BUN_JSC_useGC: "0" });
   expect(resident.bytes).toBeGreaterThan(4 * RESIDENT_BYTES_MAX);
+}, 60_000);
+
+test("waking a handler looks through nothing: no wake-up makes an iterator", async () => {
+  const script = `
+    import { heapStats } from "bun:jsc";
+    import { poller, UdpSocket } from "bun-sockets";
+    const server = UdpSocket.bind("127.0.0.1:0");
+    const client = UdpSocket.open("ipv4");
+    client.connectSync(server.localAddress);
+    const look = () => ({
+      iterators: heapStats().objectTypeCounts["Set Iterator"] ?? 0,
+      wakeUps: poller.counters.wakeUps,
+    });
+    const data = new Uint8Array(new ArrayBuffer(64));
+    let calls = 0;
+    let before;
+    server.onBatch(() => {
+      calls++;
+      if (calls === 200) before = look();
+      if (calls < 1200) return void setImmediate(() => client.trySend(data));
+      const { iterators, wakeUps } = look();
+      const grown = [iterators - before.iterators, wakeUps - before.wakeUps];
+      console.log(JSON.stringify(grown));
+      server.close();
+    });
+    client.trySend(data);`;
+  const child = Bun.spawn([process.execPath, "-e", script], {
+    cwd: `${import.meta.dir}/../..`,
+    env: { ...process.env, BUN_SOCKETS_LEAKS: "", BUN_JSC_useGC: "0" },
+    stderr: "inherit",
+  });
+  const [iterators, wakeUps] = JSON.parse(await child.stdout.text());
+  expect(wakeUps).toBeGreaterThanOrEqual(900);
+  expect(iterators).toBeLessThan(10);
 }, 60_000);

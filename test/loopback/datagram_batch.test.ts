@@ -488,6 +488,7 @@ describe.each(families)("DatagramBatch over $family", ({ family, loopback }) => 
       expect(out[name](batch)).toBe(2);
       expect(drain(sink)).toEqual(["before", "after"]);
       expect([0, 1, 2].map((i) => batch.failure(i))).toEqual([undefined, "EMSGSIZE", undefined]);
+      expect(batch.failureError(1)?.hint).toContain("setLength");
       expect([batch.failed, batch.stopped]).toEqual([1, undefined]);
       batch.setLength(1, 4);
       expect([batch.truncated(1), batch.length(1), batch.originalLength(1)]).toEqual([false, 4, 4]);
@@ -565,6 +566,28 @@ describe.each(families)("DatagramBatch over $family", ({ family, loopback }) => 
       for (const i of [0, 1]) batch.setAddress(i, pair.server.localAddress);
       expect(client[name](batch)).toBe(2);
       expect([batch.failed, batch.failure(0), batch.failure(1)]).toEqual([0, undefined, undefined]);
+      expect([batch.failureError(0), batch.failureError(1)]).toEqual([undefined, undefined]);
+    });
+
+    test("failures come with what a single send would have said", () => {
+      using client = UdpSocket.open(family);
+      using batch = makeBatch(["a", "b", "c"], { slotBytes: 70_000 });
+      batch.setAddress(0, loopback);
+      batch.setAddress(1, loopback.replace(/0$/, "9"));
+      batch.setLength(1, 70_000);
+      expect(client[name](batch)).toBe(0);
+      const long = new Uint8Array(70_000);
+      for (const [i, call] of [
+        () => client.sendToSync("a", loopback),
+        () => client.sendToSync(long, batch.address(1) as InetAddress),
+        () => client.sendSync("c"),
+      ].entries()) {
+        const [single, error] = [systemErrorOf(call), batch.failureError(i)];
+        expect(error).toBeInstanceOf(SystemError);
+        expect([single.hint, error?.syscall]).toEqual([expect.any(String), "sendmmsg"]);
+        for (const name of ["code", "address", "port", "destination", "hint"] as const)
+          expect([name, error?.[name]]).toEqual([name, single[name]]);
+      }
     });
 
     test("goes on after short counts", () => {
@@ -1332,6 +1355,7 @@ describe("DatagramBatch", () => {
     ["swap left", (batch, i) => batch.swap(i, 0)],
     ["swap right", (batch, i) => batch.swap(0, i)],
     ["failure", (batch, i) => batch.failure(i)],
+    ["failureError", (batch, i) => batch.failureError(i)],
   ];
   test.each(members)("%s() refuses what is no slot's number", (_, run) => {
     using batch = makeBatch(numbered(4));

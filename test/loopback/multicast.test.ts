@@ -3,7 +3,15 @@
  * over it: that, and the network, is in test/privileged/multicast.test.ts.
  */
 import { describe, expect, test } from "bun:test";
-import { DatagramBatch, Ipv6Option, memberships, UdpSocket } from "bun-sockets";
+import {
+  DatagramBatch,
+  IpSocket,
+  Ipv6Option,
+  memberships,
+  Socket,
+  TcpSocket,
+  UdpSocket,
+} from "bun-sockets";
 import { EADDRNOTAVAIL, EMFILE, ENODEV } from "bun-sockets/sys";
 import { caught, systemErrorOf } from "../support/errors.ts";
 import { failWith, replaceLibc } from "../support/faults.ts";
@@ -27,6 +35,24 @@ const [group6] = families[1].groups;
 
 testHearing(families[0], testIf(undefined));
 for (const each of families) testRefusals(each);
+
+test("an IpSocket is what can join a group, and nobody makes one", () => {
+  const join = (socket: IpSocket): void => socket.join(group4, { interface: LO });
+  using udp = UdpSocket.bind("0.0.0.0:0");
+  using second = udp.duplicate();
+  for (const socket of [udp, second]) expect(socket).toBeInstanceOf(IpSocket);
+  join(udp);
+  expect(names(second.memberships)).toEqual([group4]);
+  // One that nobody has given a class has no such calls.
+  using plain = Socket.adopt(udp.descriptor);
+  expect(plain).not.toBeInstanceOf(IpSocket);
+  // @ts-expect-error: so say its types.
+  expect(caught(() => join(plain))).toBeInstanceOf(TypeError);
+  expect(TcpSocket.prototype).not.toBeInstanceOf(IpSocket);
+  const Made = IpSocket as unknown as new (parts?: object) => IpSocket;
+  for (const parts of [undefined, {}, { descriptor: udp.descriptor }])
+    expect(caught(() => new Made(parts)).message).toStartWith("Cannot construct a socket");
+});
 
 test("a mapped group and a mapped source are IPv4's, on sockets of both families", () => {
   for (const address of ["0.0.0.0:0", "[::]:0"]) {

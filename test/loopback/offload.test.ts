@@ -43,7 +43,7 @@ import { sockaddr_in } from "../../structs/sockaddr_in.ts";
 import { caught, systemErrorOf } from "../support/errors.ts";
 import { type Fault, failWith, replaceLibc } from "../support/faults.ts";
 import { requires, testIf } from "../support/require.ts";
-import { reasonOf, turns } from "../support/waiting.ts";
+import { reasonOf, turns, until } from "../support/waiting.ts";
 
 /** Room for everything that a test sends. */
 const ROOMY = { receiveBufferBytes: 4 << 20 };
@@ -874,6 +874,27 @@ describe("the wait of a send", () => {
       expect(reason).toMatchObject({ transferred: 1200, syscall: "sendmmsg" });
       expect(lengthsOf(drain(receiver))).toEqual(cut(1200, 100));
     }
+  });
+
+  test("ends in time where there is always room", async () => {
+    using way = open("127.0.0.1:0", "ipv4", true);
+    const { sender } = way;
+    // The kernel drops what the receiver has no room for: this would go on for minutes.
+    const payload = new Uint8Array(2 ** 28);
+    for (const timeoutMs of [0, 20])
+      expect(
+        await reasonOf(
+          (async () => sender.sendSegmentsSync(payload, { segmentBytes: 1, timeoutMs }))(),
+        ),
+      ).toMatchObject({ name: "TimeoutError", timeoutMs });
+    let isOther = false;
+    setTimeout(() => {
+      isOther = true;
+    });
+    const sending = sender.sendSegments(payload, { segmentBytes: 1 });
+    await until(() => isOther, "something else had its turn");
+    sender.close();
+    expect(await reasonOf(sending)).toBeInstanceOf(ClosedError);
   });
 
   test("ends when the socket is closed, and tells how much was sent", async () => {

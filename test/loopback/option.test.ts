@@ -207,8 +207,8 @@ const KINDS = {
   tcpMapped: (sockets) => connected(sockets, AF_INET6, mapped),
   tcpRepairing: (sockets) => {
     const fd = sockets.open(AF_INET, SOCK_STREAM);
-    setOptionOf(fd, TcpOption.repair, true);
-    setOptionOf(fd, TcpOption.repairQueue, "send");
+    setOptionOf({ fd }, TcpOption.repair, true);
+    setOptionOf({ fd }, TcpOption.repairQueue, "send");
   },
   unixStream: (sockets) => sockets.pair(SOCK_STREAM),
   unixDatagram: (sockets) => sockets.pair(SOCK_DGRAM),
@@ -299,7 +299,7 @@ function both<Value>(
     run: () => {
       using sockets = make(kind);
       expect(getOptionOf(sockets.fd, option)).not.toEqual(wanted);
-      setOptionOf(sockets.fd, option, wanted);
+      setOptionOf(sockets, option, wanted);
       expect(getOptionOf(sockets.fd, option)).toEqual(wanted);
     },
   };
@@ -319,8 +319,8 @@ function toggled<Value>(
       run();
       using sockets = make(kind);
       const first = getOptionOf(sockets.fd, option);
-      setOptionOf(sockets.fd, option, wanted);
-      setOptionOf(sockets.fd, option, first);
+      setOptionOf(sockets, option, wanted);
+      setOptionOf(sockets, option, first);
       expect(getOptionOf(sockets.fd, option)).toEqual(first);
     },
   };
@@ -396,7 +396,7 @@ const socketRows: readonly Row[] = [
     S.busyPollBudget,
     "udp4",
     "is set",
-    ({ fd }) => setOptionOf(fd, S.busyPollBudget, 16),
+    ({ fd }) => setOptionOf({ fd }, S.busyPollBudget, 16),
     hostAdmin,
   ),
   own(S.cookie, "udp4", "is another number for each socket", ({ fd }) => {
@@ -418,7 +418,7 @@ const socketRows: readonly Row[] = [
   both(S.incomingCpu, "udp4", 0),
   get(S.incomingNapiId, "tcpConnected", 0),
   own(S.inQueue, "unixStream", "tells how much is left", ({ fds: [fd = -1, peer = -1] }) => {
-    setOptionOf(fd, S.inQueue, true);
+    setOptionOf({ fd }, S.inQueue, true);
     expect(send(peer, new Uint8Array(5), 0)).toBe(5);
     expect(receivedInt(fd, 3)).toEqual({ level: SOL_SOCKET, type: newer.SO_INQ, value: 2 });
   }),
@@ -488,7 +488,7 @@ const socketRows: readonly Row[] = [
   own(S.reserveMemoryBytes, "tcp4", "is set, where memory is accounted", ({ fd }) => {
     expect(getOptionOf(fd, S.reserveMemoryBytes)).toBe(0);
     try {
-      setOptionOf(fd, S.reserveMemoryBytes, 4096);
+      setOptionOf({ fd }, S.reserveMemoryBytes, 4096);
       expect(getOptionOf(fd, S.reserveMemoryBytes)).toBe(4096);
     } catch (error) {
       expect((error as SystemError).errno).toBe(-EOPNOTSUPP);
@@ -526,8 +526,8 @@ const ipRows: readonly Row[] = [
   toggled(I.multicastAll, "udp4", false),
   toggled(I.multicastInterface, "udp4", "127.0.0.1"),
   own(I.multicastInterfaceIndex, "udp4", "is set by index", ({ fd }) => {
-    setOptionOf(fd, I.multicastInterfaceIndex, LOOPBACK_INDEX);
-    expectErrno(EADDRNOTAVAIL, () => setOptionOf(fd, I.multicastInterfaceIndex, 999_999));
+    setOptionOf({ fd }, I.multicastInterfaceIndex, LOOPBACK_INDEX);
+    expectErrno(EADDRNOTAVAIL, () => setOptionOf({ fd }, I.multicastInterfaceIndex, 999_999));
   }),
   toggled(I.multicastLoop, "udp4", false),
   toggled(I.multicastTtl, "udp4", 255),
@@ -559,7 +559,7 @@ const ipv6Rows: readonly Row[] = [
   both(I6.icmpFilter, "rawIcmp6", { block: [0, "echoRequest", "redirect", 255] }),
   own(I6.addressForm, "tcpMapped", "makes an IPv4 socket of one that carries IPv4", ({ fd }) => {
     expect(getOptionOf(fd, S.domain)).toBe(AF_INET6);
-    setOptionOf(fd, I6.addressForm, "ipv4");
+    setOptionOf({ fd }, I6.addressForm, "ipv4");
     expect(getOptionOf(fd, S.domain)).toBe(AF_INET);
   }),
   // IPV6_PREFER_SRC_HOME is always on; IPV6_PREFER_SRC_TMP with it.
@@ -574,9 +574,9 @@ const ipv6Rows: readonly Row[] = [
   toggled(I6.minHopCount, "tcp6", 255),
   own(I6.mtu, "udp6Connected", "is read of the path, and set for fragments", ({ fd }) => {
     expect(getOptionOf(fd, I6.mtu)).toBe(loMtu);
-    setOptionOf(fd, I6.mtu, 1280);
+    setOptionOf({ fd }, I6.mtu, 1280);
     // RFC 8200: no link has an MTU below 1280.
-    expectErrno(EINVAL, () => setOptionOf(fd, I6.mtu, 1279));
+    expectErrno(EINVAL, () => setOptionOf({ fd }, I6.mtu, 1279));
   }),
   toggled(I6.mtuDiscover, "udp6", "probe"),
   toggled(I6.multicastAll, "udp6", false),
@@ -597,10 +597,10 @@ const ipv6Rows: readonly Row[] = [
   toggled(I6.receiveRoutingHeader, "udp6", true),
   toggled(I6.receiveTrafficClass, "udp6", true),
   own(I6.routerAlert, "raw6", "is taken once and given back", ({ fd }) => {
-    setOptionOf(fd, I6.routerAlert, 5);
-    expectErrno(EADDRINUSE, () => setOptionOf(fd, I6.routerAlert, 5));
-    setOptionOf(fd, I6.routerAlert, -1);
-    setOptionOf(fd, I6.routerAlert, 0);
+    setOptionOf({ fd }, I6.routerAlert, 5);
+    expectErrno(EADDRINUSE, () => setOptionOf({ fd }, I6.routerAlert, 5));
+    setOptionOf({ fd }, I6.routerAlert, -1);
+    setOptionOf({ fd }, I6.routerAlert, 0);
   }),
   toggled(I6.routerAlertIsolate, "udp6", true),
   toggled(I6.routingDestinationOptions, "udp6", padding, raw),
@@ -617,7 +617,7 @@ const T = TcpOption;
 const tcpRows: readonly Row[] = [
   both(T.congestion, "tcp4", congestion),
   own(T.congestionInfo, "tcpConnected", "depends on the congestion control", ({ fd }) => {
-    setOptionOf(fd, T.congestion, "reno");
+    setOptionOf({ fd }, T.congestion, "reno");
     expect(getOptionOf(fd, T.congestionInfo)).toEqual(new Uint8Array(0));
   }),
   toggled(T.cork, "tcp4", true),
@@ -659,7 +659,7 @@ const tcpRows: readonly Row[] = [
   toggled(T.retransmitMinMs, "tcp4", 100),
   own(T.savedSyn, "tcp4", "is read once", (sockets) => {
     const server = listener(sockets);
-    setOptionOf(server, T.saveSyn, 1);
+    setOptionOf({ fd: server }, T.saveSyn, 1);
     connect(sockets.fd, nameOf(server));
     const accepted = accept4(server, new Uint8Array(128), new Uint32Array(1), SOCK_CLOEXEC);
     sockets.fds.push(accepted);
@@ -672,7 +672,7 @@ const tcpRows: readonly Row[] = [
   toggled(T.synRetries, "tcp4", 2),
   toggled(T.thinLinearTimeouts, "tcp4", true),
   own(T.timestamp, "tcpRepairing", "runs on from where it is set", ({ fd }) => {
-    setOptionOf(fd, T.timestamp, 3_000_000_000);
+    setOptionOf({ fd }, T.timestamp, 3_000_000_000);
     const elapsed = getOptionOf(fd, T.timestamp) - 3_000_000_000;
     expect(elapsed).toBeGreaterThanOrEqual(0);
     expect(elapsed).toBeLessThan(1_000_000);
@@ -680,7 +680,7 @@ const tcpRows: readonly Row[] = [
   toggled(T.transmitDelayMs, "tcp4", 1.5),
   own(T.upperLayerProtocol, "tcp4", "is none, and no other than there are", ({ fd }) => {
     expect(getOptionOf(fd, T.upperLayerProtocol)).toBe("");
-    expectErrno(ENOENT, () => setOptionOf(fd, T.upperLayerProtocol, "no-such-thing"));
+    expectErrno(ENOENT, () => setOptionOf({ fd }, T.upperLayerProtocol, "no-such-thing"));
   }),
   toggled(T.userTimeoutMs, "tcp4", 12_345),
   both(T.windowClampBytes, "tcp4", 10_000),
@@ -735,18 +735,18 @@ function receivedInt(fd: number, length: number): object {
 describe("setOption()", () => {
   test("gives every int its sign", () => {
     using sockets = make("udp4");
-    setOptionOf(sockets.fd, S.peekOffset, 5);
-    setOptionOf(sockets.fd, S.peekOffset, -1);
+    setOptionOf(sockets, S.peekOffset, 5);
+    setOptionOf(sockets, S.peekOffset, -1);
     expect(getOptionOf(sockets.fd, S.peekOffset)).toBe(-1);
     expect(getRawOptionOf(sockets.fd, SOL_SOCKET, SO_INCOMING_CPU)).toBe(-1);
   });
 
   test("lets -1 give the system's own TTL back", () => {
     using sockets = make("udp6");
-    setOptionOf(sockets.fd, I.ttl, 3);
-    setOptionOf(sockets.fd, I6.unicastHops, 3);
-    setOptionOf(sockets.fd, I.ttl, -1);
-    setOptionOf(sockets.fd, I6.unicastHops, -1);
+    setOptionOf(sockets, I.ttl, 3);
+    setOptionOf(sockets, I6.unicastHops, 3);
+    setOptionOf(sockets, I.ttl, -1);
+    setOptionOf(sockets, I6.unicastHops, -1);
     expect(getOptionOf(sockets.fd, I.ttl)).toBe(Number(sysctl("net/ipv4/ip_default_ttl")));
     expect(getOptionOf(sockets.fd, I6.unicastHops)).toBe(
       Number(sysctl("net/ipv6/conf/all/hop_limit")),
@@ -766,7 +766,7 @@ describe("setOption()", () => {
       // The kernel leaves the seconds as they were.
       [undefined, [0, 3]],
     ] as const) {
-      setOptionOf(sockets.fd, S.lingerMs, wanted);
+      setOptionOf(sockets, S.lingerMs, wanted);
       expect(lingerOf()).toEqual([...layout]);
       expect(getOptionOf(sockets.fd, S.lingerMs)).toBe(wanted);
     }
@@ -774,10 +774,10 @@ describe("setOption()", () => {
 
   test("lays a timeout out as struct timeval, and rounds as the kernel does", () => {
     using sockets = make("udp4");
-    setOptionOf(sockets.fd, S.receiveTimeoutMs, 2600);
+    setOptionOf(sockets, S.receiveTimeoutMs, 2600);
     const bytes = getRawOptionOf(sockets.fd, SOL_SOCKET, SO_RCVTIMEO, 16) as Uint8Array;
     expect([...new BigInt64Array(bytes.buffer)]).toEqual([2n, 600_000n]);
-    setOptionOf(sockets.fd, S.receiveTimeoutMs, 0.001);
+    setOptionOf(sockets, S.receiveTimeoutMs, 0.001);
     // A tick of the kernel is 1 to 10 ms.
     expect(getOptionOf(sockets.fd, S.receiveTimeoutMs)).toBeGreaterThanOrEqual(1);
     expect(getOptionOf(sockets.fd, S.receiveTimeoutMs)).toBeLessThanOrEqual(10);
@@ -786,16 +786,16 @@ describe("setOption()", () => {
   // Taking a socket off its interface needs more than binding it.
   testIf(raw)("takes text up to the last byte, and an empty one", () => {
     using sockets = make("udp4");
-    expectErrno(ENODEV, () => setOptionOf(sockets.fd, S.bindToDevice, "fifteen-letters"));
-    setOptionOf(sockets.fd, S.bindToDevice, "lo");
-    setOptionOf(sockets.fd, S.bindToDevice, "");
+    expectErrno(ENODEV, () => setOptionOf(sockets, S.bindToDevice, "fifteen-letters"));
+    setOptionOf(sockets, S.bindToDevice, "lo");
+    setOptionOf(sockets, S.bindToDevice, "");
     expect(getOptionOf(sockets.fd, S.bindToDevice)).toBe("");
   });
 
   test("hands bytes over from where they lie", () => {
     using sockets = make("udp4");
     const record = Uint8Array.of(9, 9, 1, 1, 1, 0, 9, 9);
-    setOptionOf(sockets.fd, I.options, record.subarray(2, 6));
+    setOptionOf(sockets, I.options, record.subarray(2, 6));
     expect(getOptionOf(sockets.fd, I.options)).toEqual(Uint8Array.of(1, 1, 1, 0));
   });
 
@@ -804,7 +804,7 @@ describe("setOption()", () => {
     const first = getOptionOf(sockets.fd, T.info);
     const copy = first.slice();
     expect(getOptionOf(sockets.fd, S.memoryInfo).receiveLimitBytes).toBeGreaterThan(0);
-    setOptionOf(sockets.fd, S.lingerMs, 77_000);
+    setOptionOf(sockets, S.lingerMs, 77_000);
     expect(first).toEqual(copy);
     first.fill(0xa5);
     expect(getOptionOf(sockets.fd, I.options)).toEqual(new Uint8Array(0));
@@ -819,7 +819,7 @@ describe("setOption()", () => {
         "Sockets of this kind, or this kernel, do not have the option",
       ],
       [
-        () => setOptionOf(sockets.fd, I6.v6Only, true),
+        () => setOptionOf(sockets, I6.v6Only, true),
         "setsockopt ENOPROTOOPT IPV6_V6ONLY: protocol not available",
         "Sockets of this kind, or this kernel, do not have the option",
       ],
@@ -839,18 +839,20 @@ describe("setOption()", () => {
   test("says what a missing right is called", () => {
     using sockets = make("udp4");
     using _fault = replaceEntry("setsockopt", () => failWith(EPERM));
-    const error = thrownBy(() => setOptionOf(sockets.fd, S.mark, 1)) as SystemError;
+    const error = thrownBy(() => setOptionOf(sockets, S.mark, 1)) as SystemError;
     expect(error.message).toBe("setsockopt EPERM SO_MARK: operation not permitted");
     expect(error.hint).toStartWith("It takes CAP_NET_RAW or CAP_NET_ADMIN: run ");
     expect(error.option).toBe("SO_MARK");
-    const other = thrownBy(() => setOptionOf(sockets.fd, S.broadcast, true)) as SystemError;
+    const other = thrownBy(() => setOptionOf(sockets, S.broadcast, true)) as SystemError;
     expect(other.hint).toBe("The option, or this value of it, takes CAP_NET_ADMIN or CAP_NET_RAW");
   });
 
   test("refuses a socket that is closed", () => {
     const sockets = make("udp4");
     sockets[Symbol.dispose]();
-    expect(() => setOptionOf(-1, S.broadcast, true)).toThrow("setsockopt EBADF SO_BROADCAST");
+    expect(() => setOptionOf({ fd: -1 }, S.broadcast, true)).toThrow(
+      "setsockopt EBADF SO_BROADCAST",
+    );
     expect(() => getOptionOf(-1, S.broadcast)).toThrow("getsockopt EBADF SO_BROADCAST");
   });
 });
@@ -872,14 +874,14 @@ describe.each([
 
   test("is half of what the kernel reports", () => {
     using sockets = make("udp4");
-    setOptionOf(sockets.fd, option, 100_000);
+    setOptionOf(sockets, option, 100_000);
     expect(getRawOptionOf(sockets.fd, SOL_SOCKET, plain)).toBe(200_000);
     expect(getOptionOf(sockets.fd, option)).toBe(100_000);
   });
 
   testIf(hostAdmin)("knows no limit with the right to it", () => {
     using sockets = make("udp4");
-    setOptionOf(sockets.fd, option, bytesMax + 4096);
+    setOptionOf(sockets, option, bytesMax + 4096);
     expect(getOptionOf(sockets.fd, option)).toBe(bytesMax + 4096);
   });
 
@@ -891,7 +893,7 @@ describe.each([
       names.push(name);
       return name === force ? failWith(EPERM) : real(fd, level, name, value, length);
     });
-    setOptionOf(sockets.fd, option, bytesMax + 4096);
+    setOptionOf(sockets, option, bytesMax + 4096);
     expect(names).toEqual([force, plain]);
     expect(getOptionOf(sockets.fd, option)).toBe(bytesMax);
   });
@@ -899,7 +901,7 @@ describe.each([
   test("reports what else goes wrong, and does not try again", () => {
     using sockets = make("udp4");
     using fault = replaceEntry("setsockopt", () => failWith(ENODEV));
-    expect(() => setOptionOf(sockets.fd, option, 4096)).toThrow(
+    expect(() => setOptionOf(sockets, option, 4096)).toThrow(
       `setsockopt ENODEV ${option.name}: no such device`,
     );
     expect(fault.calls).toBe(1);
@@ -942,10 +944,10 @@ describe("the raw form", () => {
 
   testIf(raw)("passes NULL, with a length", () => {
     using sockets = make("udp6");
-    setOptionOf(sockets.fd, S.bindToDevice, "lo");
+    setOptionOf(sockets, S.bindToDevice, "lo");
     setRawOptionOf(sockets.fd, SOL_SOCKET, SO_BINDTODEVICE, null, 0);
     expect(getOptionOf(sockets.fd, S.bindToDevice)).toBe("");
-    setOptionOf(sockets.fd, I6.routingHeader, routing);
+    setOptionOf(sockets, I6.routingHeader, routing);
     setRawOptionOf(sockets.fd, IPPROTO_IPV6, IPV6_RTHDR, null, 0);
     expect(getOptionOf(sockets.fd, I6.routingHeader)).toEqual(new Uint8Array(0));
     // At a length the kernel looks, and finds that there is nothing.
@@ -1050,14 +1052,14 @@ describe("options.dump()", () => {
   test("leaves the first headers of a connection where they are, and the key of a listener", () => {
     using sockets = new Sockets();
     const server = listener(sockets);
-    setOptionOf(server, T.saveSyn, 1);
+    setOptionOf({ fd: server }, T.saveSyn, 1);
     const client = sockets.open(AF_INET, SOCK_STREAM);
     connect(client, nameOf(server));
     const accepted = accept4(server, new Uint8Array(128), new Uint32Array(1), SOCK_CLOEXEC);
     sockets.fds.push(accepted);
     expect(dumpOf(accepted)).not.toHaveProperty("TCP_SAVED_SYN");
     expect(getOptionOf(accepted, T.savedSyn).length).toBeGreaterThan(40);
-    setOptionOf(server, T.fastOpenKey, new Uint8Array(16).fill(7));
+    setOptionOf({ fd: server }, T.fastOpenKey, new Uint8Array(16).fill(7));
     expect(dumpOf(server)).not.toHaveProperty("TCP_FASTOPEN_KEY");
   });
 

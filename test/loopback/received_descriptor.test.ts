@@ -10,6 +10,7 @@ import {
   readlinkSync,
   readSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -330,6 +331,36 @@ describe("ReceivedDescriptor", () => {
     await new Promise(setImmediate);
     expect(numbers.every(isOpen)).toBe(true);
     for (const number of numbers) close(number);
+  });
+
+  test("that is dropped closes no file that has got its number and its inode", async () => {
+    using files = filesOf(1);
+    const [path = "", first = -1] = [files.paths[0], files.numbers[0]];
+    const before = fstatSync(first);
+    let isCollected = false;
+    const watch = new FinalizationRegistry(() => {
+      isCollected = true;
+    });
+    const number = (() => {
+      const received = passed(first);
+      watch.register(received, undefined);
+      return received.descriptor;
+    })();
+    // The inode is free when nobody has the file. Some file systems give it to the next one.
+    dupTo(0, first);
+    dupTo(0, number);
+    const isAnother = () => {
+      rmSync(path);
+      writeFileSync(path, "another");
+      return statSync(path).birthtimeMs !== before.birthtimeMs;
+    };
+    await until(isAnother, "the file is newer");
+    const another = openSync(path, "r");
+    dupTo(another, number);
+    await collectUntil(() => isCollected, "it is collected");
+    await new Promise(setImmediate);
+    expect([isOpen(number), fstatSync(number).ino]).toEqual([true, fstatSync(another).ino]);
+    for (const fd of [number, another]) close(fd);
   });
 });
 

@@ -54,6 +54,10 @@ namespaced("a slot longer than the link carries unfragmented fails alone", () =>
     undefined,
     undefined,
   ]);
+  expect(batch.failureError(1)).toMatchObject({
+    destination: "192.0.2.2:9",
+    hint: expect.stringContaining("pathMtuDiscovery"),
+  });
   expect(batch.stopped).toBeUndefined();
   expect([0, 1].map(() => server.tryReceive(new Uint8Array(4096)))).toEqual([3000, 3000]);
 });

@@ -544,6 +544,41 @@ describe("close", () => {
     expect(new DataView(buffer.buffer).getUint32(NUMBER)).toBe(7);
   });
 
+  namespaced("ends for those who share its socket, too: they have a packet socket", () => {
+    const ring = PacketRing.open(FAR, { ...SMALL, protocol: ETH_P_802_EX1 });
+    using second = ring.socket.duplicate();
+    using adopted = PacketSocket.adopt(ring.socket.descriptor);
+    send(8);
+    const block = ring.receiveBlockSync(LIMIT);
+    expect([block.next(), block.view.getUint32(block.offset + NUMBER)]).toEqual([true, 8]);
+    ring.close();
+    const buffer = new Uint8Array(100);
+    const view = new DataView(buffer.buffer);
+    // With a ring that nobody reads any more the kernel would give neither of them anything.
+    [second, adopted].forEach((socket, i) => {
+      send(i);
+      expect([socket.receiveSync(buffer, LIMIT), view.getUint32(NUMBER)]).toEqual([60, i]);
+    });
+  });
+
+  namespaced(
+    "stays while a duplicate of its socket is there, also when it was dropped",
+    async () => {
+      const { second, dropped } = (() => {
+        const ring = PacketRing.open(FAR, { ...SMALL, protocol: ETH_P_802_EX1 });
+        return { second: ring.socket.duplicate(), dropped: new WeakRef(ring) };
+      })();
+      using _ = second;
+      for (let round = 0; round < 5; round++) {
+        await new Promise(setImmediate);
+        Bun.gc(true);
+      }
+      const ring = dropped.deref();
+      expect(ring?.closed).toBeFalse();
+      ring?.close();
+    },
+  );
+
   namespaced("is refused no more than once by whoever has transferred the memory", async () => {
     const ring = PacketRing.open(FAR, SMALL);
     send(1);

@@ -5,6 +5,7 @@
  * @module
  */
 import { afterAll, beforeAll, expect } from "bun:test";
+import { readFileSync } from "node:fs";
 import type { FanoutMode, PacketRingOptions } from "bun-sockets/packet";
 import { requires, testIf } from "../support/require.ts";
 import { until } from "../support/waiting.ts";
@@ -73,11 +74,15 @@ class Counters implements AsyncDisposable {
     );
   }
 
+  terminate(): void {
+    for (const worker of this.#workers) worker.terminate();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     Atomics.store(this.counts, COUNTS.stop, 1);
     for (const worker of this.#workers) worker.postMessage("stop");
     await this.#all("done");
-    for (const worker of this.#workers) worker.terminate();
+    this.terminate();
   }
 }
 
@@ -88,6 +93,19 @@ async function send(): Promise<void> {
   const { sent } = await (generator as Generator).start(order);
   expect(await sent).toBe(FRAMES);
 }
+
+function packetSockets(): number {
+  return readFileSync("/proc/net/packet", "utf8").trim().split("\n").length - 1;
+}
+
+namespaced("Workers that are terminated capture nothing any more", async () => {
+  const before = packetSockets();
+  const counters = new Counters();
+  await counters.start({ ...ROOMY, fanout: { group: 99, mode: "hash" } }, "await", () => false);
+  expect(packetSockets()).toBe(before + WORKERS);
+  counters.terminate();
+  await until(() => packetSockets() === before, "all rings are gone");
+});
 
 const forms = ["await", "sync"] as const;
 let groups = 100;

@@ -25,6 +25,7 @@ import {
   LinkType,
   type PacketInterface,
   PacketOption,
+  PacketRing,
   PacketSocket,
   type PacketSocketOptions,
   type PacketStatistics,
@@ -343,6 +344,29 @@ describe("PacketSocket.open()", () => {
     expect(caught(() => open(FAR, throwing))).toBe(thrown);
     expect(packetSockets()).toBe(before);
   });
+
+  namespaced(
+    "changes nothing of a socket that configure has opened in the place of its own",
+    () => {
+      for (const make of [PacketSocket.open, PacketRing.open]) {
+        let other: PacketSocket | undefined;
+        const open = () =>
+          make(FAR, {
+            snapBytes: 60,
+            fanout: { group: 95, mode: "hash" },
+            configure(socket) {
+              const { descriptor } = socket;
+              socket.close();
+              other = PacketSocket.open(FAR);
+              expect(other.descriptor).toBe(descriptor);
+            },
+          });
+        expect(open).toThrow("the socket is closed");
+        using stranger = other as unknown as PacketSocket;
+        expect([stranger.attachedFilter(), stranger.fanoutGroup]).toEqual([undefined, undefined]);
+      }
+    },
+  );
 
   namespaced("tells when a packet came", () => {
     using far = open(FAR, { timestampNs: true });

@@ -7,6 +7,7 @@ import {
   Inet6Address,
   type InetAddress,
   IpOption,
+  IpSocket,
   Ipv6Option,
   interfaceIndex,
   Message,
@@ -460,6 +461,47 @@ describe.each(families)("a RawSocket over $family", (one) => {
     expect(next(far)).toBe("to you");
   });
 
+  namespaced(name("hears the sources that it has not blocked"), () => {
+    // Linux asks after sources where an IPv4 socket is bound to nothing, and an IPv6 one to an address.
+    const far = kept(
+      remote?.inside(() =>
+        family === "ipv4"
+          ? RawSocket.open(family, { protocol: PROTOCOL })
+          : RawSocket.bind(peer, { protocol: PROTOCOL }),
+      ) as RawSocket,
+    );
+    const there = { interface: remote?.inside(() => interfaceIndex(LINK)) ?? 0 };
+    far.join(one.group, there);
+    const sender = kept(RawSocket.bind(one.near, { protocol: PROTOCOL }));
+    sender.multicastInterface = LINK;
+    const heard = (text: string) => {
+      sender.sendToSync(text, one.group);
+      sender.sendToSync("last", peer);
+      const all = [next(far)];
+      while (all.at(-1) !== "last") all.push(next(far));
+      return all.slice(0, -1);
+    };
+    expect(heard("joined")).toEqual(["joined"]);
+    far.blockSource(one.group, one.near);
+    expect(far.sourceFilter(one.group)).toMatchObject({ mode: "exclude" });
+    expect(far.sourceFilter(one.group).sources.map((source) => `${source}`)).toEqual([
+      `${sender.localAddress}`,
+    ]);
+    expect(heard("blocked")).toEqual([]);
+    far.unblockSource(one.group, one.near);
+    expect(heard("unblocked")).toEqual(["unblocked"]);
+    far.setSourceFilter(one.group, { mode: "include", sources: [one.near] }, there);
+    expect(heard("included")).toEqual(["included"]);
+    expect(far.memberships.map(({ source }) => source?.host)).toEqual([one.near]);
+    far.setSourceFilter(one.group, { mode: "include", sources: [one.other] }, there);
+    expect(heard("another")).toEqual([]);
+    if (family === "ipv6")
+      expect(systemErrorOf(() => far.join("239.94.1.1", there))).toMatchObject({
+        code: "EAFNOSUPPORT",
+        hint: "A raw IPv6 socket carries no IPv4: IPv4 groups take an IPv4 socket",
+      });
+  });
+
   namespaced(name("receives the ICMP types that pass, and no others"), () => {
     const { icmp, echoRequest } = one;
     const all = open(family, { protocol: icmp });
@@ -501,6 +543,8 @@ describe.each(families)("a RawSocket over $family", (one) => {
     expect(RawSocket.open(lo, { protocol: 253 })[Symbol.dispose]()).toBeUndefined();
     const socket = open(family);
     expect([socket.family, socket.type, socket.protocol]).toEqual([family, "raw", PROTOCOL]);
+    expect(socket).toBeInstanceOf(IpSocket);
+    expect(socket).not.toBeInstanceOf(UdpSocket);
     const adopted = kept(RawSocket.adopt(socket.descriptor));
     expect([adopted.family, adopted.protocol]).toEqual([family, PROTOCOL]);
     using udp = UdpSocket.open(family);

@@ -68,6 +68,11 @@ export class RunningCommand {
     for await (const chunk of stream) add(decoder.decode(chunk, { stream: true }));
   }
 
+  /** The number of the process. */
+  get pid(): number {
+    return this.#process.pid;
+  }
+
   /** What it has written to standard output so far. */
   get stdout(): string {
     return this.#stdout;

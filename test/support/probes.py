@@ -1,7 +1,7 @@
 """Sends datagrams of `bun-sockets blast` as they are told on standard input, and answers those of ping.
 
-    probes.py send HOST PORT     one JSON list a line: ["probe", run, sequence], ["over", run, count],
-                                 ["raw", hexadecimal]; tells the source port
+    probes.py send HOST PORT     one JSON list a line: ["probe", run, sequence], ["over", run, count,
+                                 unsent], ["raw", hexadecimal]; tells the source port
     probes.py echo HOST          tells its port, then answers pairs: the second one first, and twice
 """
 
@@ -18,14 +18,14 @@ def open_socket(host):
     return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
 
 
-def payload(kind, first, second=0):
+def payload(kind, first, second=0, unsent=0):
     if kind == "raw":
         return bytes.fromhex(first)
     now = time.time_ns()
     header = struct.pack(
         ">2sBBIQII", b"bs", 1, KINDS[kind], first, second, now // 10**9, now % 10**9
     )
-    return header + b"x" * 26
+    return header + struct.pack(">Q", unsent) + b"x" * 18
 
 
 def send(host, port):

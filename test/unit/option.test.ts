@@ -55,7 +55,7 @@ const NONE = -1;
 const groups = { SocketOption, IpOption, Ipv6Option, TcpOption, UdpOption };
 
 function setAnything(option: unknown, value: unknown): void {
-  setOptionOf(NONE, option as Option<unknown, "set">, value);
+  setOptionOf({ fd: NONE }, option as Option<unknown, "set">, value);
 }
 
 /** Puts the C name of each row's option in front, for the name of the test. */
@@ -352,7 +352,7 @@ describe("setOption()", () => {
       get high() {
         reads++;
         // Whatever the caller's code does here comes too early to harm.
-        setOptionOf(3, IpOption.localPortRange, { low: 1, high: 2 });
+        setOptionOf({ fd: 3 }, IpOption.localPortRange, { low: 1, high: 2 });
         return 50000;
       },
     };
@@ -362,7 +362,7 @@ describe("setOption()", () => {
       seen.push(new DataView(buffer, byteOffset).getUint32(0, true));
       return 0;
     });
-    setOptionOf(3, IpOption.localPortRange, range);
+    setOptionOf({ fd: 3 }, IpOption.localPortRange, range);
     expect(reads).toBe(2);
     expect(seen).toEqual([1 + 2 * 65536, 40000 + 50000 * 65536]);
   });
@@ -407,7 +407,7 @@ describe("an option", () => {
     );
     const option = forged as Option<unknown, "get set">;
     expect(refusal(() => getOptionOf(NONE, option))).toEqual(error);
-    expect(refusal(() => setOptionOf(NONE, option, 1))).toEqual(error);
+    expect(refusal(() => setOptionOf({ fd: NONE }, option, 1))).toEqual(error);
   });
 
   test("gives nobody a way to make another", () => {
@@ -419,7 +419,7 @@ describe("an option", () => {
     expect(() => getOptionOf(NONE, TcpOption.noDelay)).toThrow(
       "getsockopt EBADF TCP_NODELAY: bad file descriptor",
     );
-    expect(() => setOptionOf(NONE, TcpOption.noDelay, true)).toThrow(
+    expect(() => setOptionOf({ fd: NONE }, TcpOption.noDelay, true)).toThrow(
       "setsockopt EBADF TCP_NODELAY: bad file descriptor",
     );
     expect(() => options.dump({ descriptor: NONE })).toThrow(ClosedError);

@@ -27,14 +27,14 @@ const discover: "dont" | "want" | "do" | "probe" | "interface" | "omit" = getOpt
 const user: number | undefined = getOptionOf(3, SocketOption.peerCredentials)?.userId;
 const drops: number = getOptionOf(3, SocketOption.memoryInfo).dropCount;
 const info: Uint8Array = getOptionOf(3, TcpOption.info);
-setOptionOf(3, TcpOption.noDelay, true);
-setOptionOf(3, TcpOption.congestion, "cubic");
-setOptionOf(3, SocketOption.lingerMs, undefined);
-setOptionOf(3, SocketOption.lingerMs, 0);
-setOptionOf(3, IpOption.mtuDiscover, "do");
-setOptionOf(3, IpOption.localPortRange, { low: 40000, high: 50000 });
-setOptionOf(3, Ipv6Option.addressForm, "ipv4");
-setOptionOf(3, UdpOption.segmentBytes, 1200);
+setOptionOf({ fd: 3 }, TcpOption.noDelay, true);
+setOptionOf({ fd: 3 }, TcpOption.congestion, "cubic");
+setOptionOf({ fd: 3 }, SocketOption.lingerMs, undefined);
+setOptionOf({ fd: 3 }, SocketOption.lingerMs, 0);
+setOptionOf({ fd: 3 }, IpOption.mtuDiscover, "do");
+setOptionOf({ fd: 3 }, IpOption.localPortRange, { low: 40000, high: 50000 });
+setOptionOf({ fd: 3 }, Ipv6Option.addressForm, "ipv4");
+setOptionOf({ fd: 3 }, UdpOption.segmentBytes, 1200);
 const readable: Option<boolean, "get"> = UdpOption.gro;
 const writable: Option<boolean, "set"> = UdpOption.gro;
 const either: Option<unknown, "get">[] = [UdpOption.gro, SocketOption.type, TcpOption.info];
@@ -43,7 +43,7 @@ const either: Option<unknown, "get">[] = [UdpOption.gro, SocketOption.type, TcpO
 // Each with the code and the text of what is said of it.
 const wrong: readonly (readonly [line: string, code: string, text: string])[] = [
   [
-    "setOptionOf(3, SocketOption.type, 1);",
+    "setOptionOf({ fd: 3 }, SocketOption.type, 1);",
     "TS2741",
     "Property '[SET]' is missing in type 'ReadableOption<number>' but required in type " +
       "'WritableOption<unknown>'.",
@@ -55,28 +55,28 @@ const wrong: readonly (readonly [line: string, code: string, text: string])[] = 
       "'ReadableOption<unknown>'.",
   ],
   [
-    "setOptionOf(3, TcpOption.noDelay, 1);",
+    "setOptionOf({ fd: 3 }, TcpOption.noDelay, 1);",
     "TS2345",
     "Argument of type 'number' is not assignable to parameter of type 'boolean'.",
   ],
   [
-    "setOptionOf(3, SocketOption.receiveBufferBytes, true);",
+    "setOptionOf({ fd: 3 }, SocketOption.receiveBufferBytes, true);",
     "TS2345",
     "Argument of type 'boolean' is not assignable to parameter of type 'number'.",
   ],
   [
-    "setOptionOf(3, SocketOption.keepAlive, undefined);",
+    "setOptionOf({ fd: 3 }, SocketOption.keepAlive, undefined);",
     "TS2345",
     "Argument of type 'undefined' is not assignable to parameter of type 'boolean'.",
   ],
   [
-    'setOptionOf(3, IpOption.mtuDiscover, "yes");',
+    'setOptionOf({ fd: 3 }, IpOption.mtuDiscover, "yes");',
     "TS2345",
     "Argument of type '\"yes\"' is not assignable to parameter of type " +
       '\'"do" | "dont" | "interface" | "omit" | "probe" | "want"\'.',
   ],
   [
-    "setOptionOf(3, IpOption.localPortRange, { low: 1 });",
+    "setOptionOf({ fd: 3 }, IpOption.localPortRange, { low: 1 });",
     "TS2741",
     "Property 'high' is missing in type '{ low: number; }' but required in type 'PortRange'.",
   ],

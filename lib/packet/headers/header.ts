@@ -260,7 +260,8 @@ export function bytesAt(view: DataView, at: number, length: number): Uint8Array 
   return new Uint8Array(view.buffer, view.byteOffset + at, length);
 }
 
-function requireRoom(bytes: Uint8Array, offset: number, length: number, name: string): void {
+/** Refuses what has not so many bytes from an offset on. */
+export function requireRoom(bytes: Uint8Array, offset: number, length: number, name: string): void {
   if (!(bytes instanceof Uint8Array))
     throw new TypeError(`Cannot use ${describe(bytes)} as ${name}: expected a Uint8Array`);
   // The text is made only where it is needed.

@@ -340,12 +340,10 @@ export class Ipv4Header extends Header implements IpHeader {
    *
    * @param value the address as a number of 32 bits
    * @param transport the UDP or TCP header in this packet, if its checksum is to be kept
+   * @throws {TypeError} one of the two headers is nowhere; nothing has changed
    */
   rewriteSource(value: number, transport?: CoveredByAddresses): void {
-    if (transport !== undefined) requireTransport(transport);
-    const before = this.sourceValue;
-    this.sourceValue = value;
-    this.#addressChanged(before, value, transport);
+    this.#rewrite(SOURCE, value, "a source", transport);
   }
 
   /** Where the packet goes to, as "192.0.2.1": makes a string. Set as text. */
@@ -388,10 +386,7 @@ export class Ipv4Header extends Header implements IpHeader {
 
   /** Sets the destination, as `rewriteSource` does the source. */
   rewriteDestination(value: number, transport?: CoveredByAddresses): void {
-    if (transport !== undefined) requireTransport(transport);
-    const before = this.destinationValue;
-    this.destinationValue = value;
-    this.#addressChanged(before, value, transport);
+    this.#rewrite(DESTINATION, value, "a destination", transport);
   }
 
   /** The options, from the first: one walk for each header, which every call rewinds. */
@@ -431,10 +426,19 @@ export class Ipv4Header extends Header implements IpHeader {
     return 0;
   }
 
-  #addressChanged(before: number, after: number, transport?: CoveredByAddresses): void {
-    this.checksum = update32(this.checksum, before, after);
-    transport?.updateChecksum(before >>> 16, after >>> 16);
-    transport?.updateChecksum(before & 0xffff, after & 0xffff);
+  #rewrite(at: number, value: number, name: string, transport?: CoveredByAddresses): void {
+    if (typeof value !== "number" || value >>> 0 !== value)
+      requireInteger(value, 0, 0xffff_ffff, name);
+    requirePlace(this.view, name);
+    const before = this.view.getUint32(this.start + at);
+    // First what may refuse, being nowhere: then nothing has changed.
+    if (transport !== undefined) {
+      requireTransport(transport);
+      transport.updateChecksum(before >>> 16, value >>> 16);
+      transport.updateChecksum(before & 0xffff, value & 0xffff);
+    }
+    this.view.setUint32(this.start + at, value);
+    this.checksum = update32(this.checksum, before, value);
   }
 
   #text(at: number): string {

@@ -22,6 +22,7 @@ import {
   fits,
   Header,
   requirePlace,
+  requireRoom,
   sameBytes,
   write8,
   write16,
@@ -294,6 +295,7 @@ export class Ipv6Header extends Header implements IpHeader {
    * Sets the source, and keeps the checksum of the transport header right, which covers it.
    *
    * @param transport the UDP, TCP or ICMPv6 header in this packet
+   * @throws {TypeError} one of the two headers is nowhere; nothing has changed
    */
   rewriteSource(bytes: Uint8Array, bytesOffset: number, transport: CoveredByAddresses): void {
     rewrite(this.view, this.start + SOURCE, bytes, bytesOffset, "a source", transport);
@@ -410,9 +412,13 @@ function rewrite(
 ): void {
   requireTransport(transport);
   requirePlace(view, name);
-  const before = sumOf(view, at, at + ADDRESS_BYTES, 0);
+  requireRoom(bytes, bytesOffset, ADDRESS_BYTES, name);
+  let after = 0;
+  for (let i = bytesOffset; i < bytesOffset + ADDRESS_BYTES; i += 2)
+    after += ((bytes[i] as number) << 8) | (bytes[i + 1] as number);
+  // First what may refuse, being nowhere: then nothing has changed.
+  transport.updateChecksum(sumOf(view, at, at + ADDRESS_BYTES, 0), fold(after));
   copyIn(view, at, ADDRESS_BYTES, bytes, bytesOffset, name);
-  transport.updateChecksum(before, sumOf(view, at, at + ADDRESS_BYTES, 0));
 }
 
 // Where the last address of an unfinished route is, or 0.

@@ -75,6 +75,7 @@ import {
   ETH_P_802_3_MIN,
   ETH_P_8021Q,
 } from "../../../structs/constants/linux_if_ether.ts";
+import { PACKET_TYPES } from "../../link_address.ts";
 import type { FilterMetadata } from "../filter.ts";
 
 // One for all runs, each of which begins with 0 in it. A caller's getter may run a filter while one
@@ -82,17 +83,6 @@ import type { FilterMetadata } from "../filter.ts";
 const memory = new Int32Array(new ArrayBuffer(BPF_MEMWORDS * 4));
 let isUsed = false;
 
-// By the numbers of linux/if_packet.h, from PACKET_HOST on.
-const PACKET_TYPES: readonly string[] = [
-  "host",
-  "broadcast",
-  "multicast",
-  "otherHost",
-  "outgoing",
-  "loopback",
-  "user",
-  "kernel",
-];
 const ETHERNET_BYTES = 14;
 const NLA_HEADER_BYTES = 4;
 const NLA_TYPE_MASK = 0x3fff;

@@ -28,7 +28,7 @@ import { sockaddr_ll } from "../../../structs/sockaddr_ll.ts";
 import { check, systemError } from "../../error.ts";
 import { FilterProgram } from "../../filter_program.ts";
 import { describe, requireBoolean, requireInteger } from "../../internal/arguments.ts";
-import { loadModule } from "../../internal/descriptor.ts";
+import { loadModule, requireStill } from "../../internal/descriptor.ts";
 import { interfaceIndexOf } from "../../internal/interface_kernel.ts";
 import { copyOptions, openParts, type Parts } from "../../internal/parts.ts";
 import { attachedFilter, attachFilter, detachFilter } from "../../internal/socket_filter.ts";
@@ -89,6 +89,7 @@ export function openPacket(
     if (filter) attachFilter(fd, filter);
     const made = { ...parts, interfaceIndex, linkType, fanoutGroup: undefined };
     prepare?.(fd, made, copy.socket.configure);
+    requireStill(descriptor, fd, "bind");
     // A socket that is to join a group would get everything until it has.
     const last = fanout && attachedFilter(fd);
     if (fanout) attachFilter(fd, FilterProgram.dropAll);

@@ -172,52 +172,36 @@ export interface Terminated {
   /** Whether that poller has worked. */
   readonly heard: boolean;
   readonly ringMappings: number;
-  /** How many sockets the Workers had, how many of them are not open any more, and how many others are. */
+  /** How many sockets the Workers had. */
   readonly sockets: number;
-  readonly missing: number;
-  readonly strange: number;
-  /** What is open more when the sockets of the Workers were taken over by number and closed. */
-  readonly closed: Kinds;
-}
-
-// They are nobody's: whoever knows the number can take it.
-function takeAndClose(fds: Iterable<number>): void {
-  for (const fd of fds) UdpSocket.adopt(fd, { own: true }).close();
 }
 
 async function terminated(): Promise<void> {
   await warmUp();
   await nextPoller();
-  const before = descriptors();
   const kinds = openKinds();
-  const sockets = new Set<number>();
+  let sockets = 0;
   const workers = 3 * AT_ONCE;
   const started = performance.now();
   const choose: Choose = () => ["waiting"];
   await withWorkers(workers, choose, async (worker, said) => {
-    for (const fd of said) sockets.add(fd);
+    sockets += said.length;
     await worker.terminate();
   });
   const gone = await workersGone();
   const elapsedMs = performance.now() - started;
   const threads = ourThreads();
   const heard = await nextPoller();
-  const after = [...descriptors()].filter(([, link]) => link.startsWith("socket:"));
-  const open = new Set(after.map(([fd]) => fd));
-  const result = {
+  say({
     workers,
     elapsedMs,
     gone,
     threads,
-    left: await leftOver(kinds, { socket: sockets.size }),
+    left: await leftOver(kinds),
     heard,
     ringMappings: ringMappings(),
-    sockets: sockets.size,
-    missing: [...sockets].filter((fd) => !open.has(fd)).length,
-    strange: [...open].filter((fd) => !before.has(fd) && !sockets.has(fd)).length,
-  };
-  takeAndClose(sockets);
-  say({ ...result, closed: await leftOver(kinds) } satisfies Terminated);
+    sockets,
+  } satisfies Terminated);
 }
 
 /** How many Workers `thousand` starts. */
@@ -229,8 +213,7 @@ export type Thousand = Pick<
   "workers" | "elapsedMs" | "gone" | "threads" | "left" | "heard" | "ringMappings"
 >;
 
-// In every way for the poller to work, at rest and under load. What a Worker has left is closed at
-// once: each poller that starts looks through all descriptors.
+// In every way for the poller to work, at rest and under load.
 async function thousand(): Promise<void> {
   await warmUp();
   await nextPoller();
@@ -242,10 +225,7 @@ async function thousand(): Promise<void> {
     ways[Math.floor(i / roles.length) % ways.length],
   ];
   const started = performance.now();
-  await withWorkers(MANY, choose, async (worker, said) => {
-    await worker.terminate();
-    takeAndClose(said);
-  });
+  await withWorkers(MANY, choose, (worker) => worker.terminate());
   const gone = await workersGone();
   const elapsedMs = performance.now() - started;
   const threads = ourThreads();
@@ -279,14 +259,13 @@ async function early(): Promise<void> {
     const kinds = openKinds();
     const gate = new Int32Array(new SharedArrayBuffer(4));
     const worker = startWorker("stopping");
-    const [socket = -1] = await saidBy<Said>(worker);
+    await saidBy(worker);
     worker.postMessage([gate, stopAt]);
     await until(() => Atomics.load(gate, 0) !== 0);
     isOver = Atomics.load(gate, 0) === STARTED;
     await worker.terminate();
     await workersGone();
     await nextPoller();
-    takeAndClose([socket]);
     left.push(await leftOver(kinds));
   }
   say({ calls: left.length, left } satisfies Early);
@@ -347,7 +326,7 @@ async function crowd(): Promise<void> {
   const { used, wrong } = strangers;
   strangers.close();
   await nextPoller();
-  const left = await leftOver(kinds, { socket: started });
+  const left = await leftOver(kinds);
   say({ started, heard, used, wrong, left } satisfies Crowd);
 }
 
@@ -501,7 +480,7 @@ async function claim(): Promise<void> {
   await second.terminate();
   await workersGone();
   await nextPoller();
-  for (const fd of [...sockets, ...fillers]) close(fd);
+  for (const fd of fillers) close(fd);
   say({
     heldUp,
     reused: ours.filter(([fd]) => numbers.includes(fd)).length,
@@ -612,9 +591,6 @@ const ENDING = [
   "rejected",
 ] as const;
 
-/** What they have open in the end: one each, and two where the second call times out. */
-export const ENDING_SOCKETS = 7;
-
 async function ends(): Promise<void> {
   await warmUp();
   await nextPoller();
@@ -640,7 +616,7 @@ async function ends(): Promise<void> {
   await workersGone();
   const threads = ourThreads();
   await nextPoller();
-  const left = await leftOver(kinds, { socket: ENDING_SOCKETS });
+  const left = await leftOver(kinds);
   say({ ends: found, heard, threads, left } satisfies Ends);
 }
 

@@ -224,6 +224,28 @@ describe("Ipv4Header", () => {
       expect(() => ip.rewriteDestination(0.5)).toThrow(RangeError);
       expect(ip.sourceValue).toBe(0x0102_0304);
     });
+
+    test("is as it was, like all else, where a rewrite throws", () => {
+      const ip = headerAt(Ipv4Header, "4500001f00000000 40110000 c0000201 c0000202");
+      ip.fillChecksum();
+      const before = hexOf(ip);
+      for (const nowhere of [new UdpHeader(ip.memory), new TcpHeader(ip.memory)]) {
+        expect(() => ip.rewriteSource(1, nowhere)).toThrow(TypeError);
+        expect(() => ip.rewriteDestination(1, nowhere)).toThrow(TypeError);
+      }
+      expect(() => ip.rewriteSource(1, {} as UdpHeader)).toThrow(TypeError);
+      expect(hexOf(ip)).toBe(before);
+
+      // The other way round: what it carries is as it was.
+      const udp = headerAt(UdpHeader, "0035c0000008abcd");
+      for (const call of [
+        () => new Ipv4Header(ip.memory).rewriteSource(1, udp),
+        () => ip.rewriteDestination(2 ** 32, udp),
+        () => ip.rewriteDestination("1" as unknown as number, udp),
+      ])
+        expect(call).toThrow(/^Cannot (set|use) /);
+      expect([hexOf(ip), udp.checksum]).toEqual([before, 0xabcd]);
+    });
   });
 
   test("has the end of a source route in the pseudo-header, until the route is at its end", () => {

@@ -152,6 +152,15 @@ describe("Ipv6Header", () => {
     }
     expect(() => ip.rewriteSource(bytes, 3, udp)).toThrow(RangeError);
     expect(udp.checksumIsValid(ip)).toBeTrue();
+
+    // What throws changes neither.
+    const before = [hexOf(ip), udp.checksum];
+    const nowhere = new UdpHeader(ip.memory);
+    expect(() => ip.rewriteSource(bytes, 0, nowhere)).toThrow(TypeError);
+    expect(() => ip.rewriteDestination(bytes, 0, nowhere)).toThrow(TypeError);
+    expect(() => new Ipv6Header(ip.memory).rewriteSource(bytes, 0, udp)).toThrow(TypeError);
+    expect(() => ip.rewriteSource([...bytes] as unknown as Uint8Array, 0, udp)).toThrow(TypeError);
+    expect([hexOf(ip), udp.checksum]).toEqual(before);
   });
 
   describe("finds the transport header", () => {
