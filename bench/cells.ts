@@ -200,7 +200,7 @@ export interface Form {
 export const WHOLE: Form = { rounds: 9, roundMs: 400, hasCalls: true, hasGrowth: true };
 
 /** What is enough for a first look, and for somebody who waits for it. */
-export const QUICK: Form = { rounds: 3, roundMs: 100, hasCalls: false, hasGrowth: false };
+export const QUICK: Form = { rounds: 3, roundMs: 80, hasCalls: false, hasGrowth: false };
 
 /** Seconds that some cells take, about. */
 export function planSeconds(cells: readonly Cell[], form: Form): number {

@@ -42,6 +42,8 @@ const WARM_UP_GROUPS = [20, 200] as const;
 /** Groups of the shortest round. */
 export const GROUPS_MIN = 4;
 const COUNTED_GROUPS = 50;
+/** How much longer the round is in which compilers work on what reads the kernel's times. */
+const TIMED_WARM_UP = 6;
 const PAGE_BYTES = 4096;
 /** Which member of /proc/PID/stat counts the pages that were touched first, after the name. */
 const MINOR_FAULTS_AT = 7;
@@ -340,7 +342,15 @@ export class Pair {
     return { round, sent, received };
   }
 
-  /** Runs rounds of so many groups, by default until the compilers have done their work. */
+  /**
+   * Whether compilers work while it runs, on the cores that its sides are bound to: that takes them
+   * away for milliseconds.
+   */
+  get isCompiled(): boolean {
+    return this.peer !== "c" && this.peer !== "python";
+  }
+
+  /** Runs rounds of so many groups, by default until it is known about how long one takes. */
   async warmUp(rounds: readonly number[] = WARM_UP_GROUPS): Promise<void> {
     for (const groups of rounds) {
       const { ns } = await this.run(groups * this.cell.group);
@@ -404,8 +414,8 @@ export class Pair {
     if (!isTold || !isRead || family === "unix" || topology === "one thread") return null;
     await this.#timeByKernel(true);
     const count = this.countFor(milliseconds);
-    // Reading the times is code that has not run yet: the first round is for the compilers.
-    await this.run(count);
+    // What reads the times has not run yet.
+    if (this.isCompiled) await this.run(count * TIMED_WARM_UP);
     const { samples } = await this.run(count);
     await this.#timeByKernel(false);
     return samples;
