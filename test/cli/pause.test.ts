@@ -37,13 +37,15 @@ describe("Pause", () => {
   test("the event loop has its turns, also where it is always too late", async () => {
     const pause = new Pause(new AbortController().signal);
     let turns = 0;
+    let next: NodeJS.Immediate;
     const count = () => {
       turns++;
-      setImmediate(count);
+      next = setImmediate(count);
     };
-    setImmediate(count);
+    next = setImmediate(count);
     const begin = Bun.nanoseconds();
     while (Bun.nanoseconds() < begin + 100 * MS) await pause.until(begin);
+    clearImmediate(next);
     expect(turns).toBeGreaterThanOrEqual(1);
   });
 });
