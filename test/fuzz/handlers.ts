@@ -10,7 +10,7 @@ import { CANARY } from "./arena.ts";
 import type { Draft } from "./draft.ts";
 import { Failure } from "./failure.ts";
 import { HostileError } from "./hostile.ts";
-import { type AnySocket, isOfLink, isOpen } from "./world.ts";
+import { type AnySocket, isOpen, isRaw } from "./world.ts";
 
 /** What handlers have done in all sequences. */
 export const handled = { batches: 0, drains: 0, errors: 0 };
@@ -109,7 +109,7 @@ export function handler(draft: Draft, socket: AnySocket): (batch: unknown) => un
     handled.batches++;
     if (!(batch instanceof DatagramBatch) || batch.count < 1)
       throw new Failure("a handler was called without a batch");
-    if (!isOfLink(socket)) checkPayloads(batch);
+    if (!isRaw(socket)) checkPayloads(batch);
     world.lend(batch);
     if (++world.acts > ACTS_MAX) return undefined;
     const act = choices.pick(isHostile && choices.chance(50) ? HOSTILE : HARMLESS);

@@ -40,8 +40,8 @@ import {
   Aborted,
   type AnySocket,
   isIterator,
-  isOfLink,
   isOpen,
+  isRaw,
   markListening,
   type Waiting,
   World,
@@ -643,10 +643,6 @@ function isReal(value: Message | Socket): boolean {
 // kernel says the same (raw(7) does not tell).
 function mayFault({ definedAs }: Entry, { receiver }: Plan): boolean {
   return definedAs.endsWith(".setRawOption") || isRaw(receiver);
-}
-
-function isRaw(receiver: unknown): boolean {
-  return receiver instanceof Socket && (receiver.type === "raw" || isOfLink(receiver));
 }
 
 /** The kind and the descriptor of the socket that a call is of. */

@@ -551,8 +551,7 @@ export class World {
   /** Throws when a canary is on its way, or has come to a socket. */
   drain(): void {
     for (const socket of this.sockets) {
-      // What a raw socket receives begins with the kernel's own bytes.
-      if (!isOpen(socket) || socket.type === "raw" || isOfLink(socket)) continue;
+      if (!isOpen(socket) || isRaw(socket)) continue;
       for (let i = 0; i < 100; i++) {
         const length = real.recv(socket.descriptor, drained, drained.length, MSG_DONTWAIT);
         if (length <= 0) break;
@@ -659,6 +658,11 @@ function isNamed(socket: AnySocket): boolean {
   if (local instanceof UnixAddress) return !local.isUnnamed;
   if (local instanceof LinkAddress) return local.protocol !== 0;
   return "port" in local && local.port !== 0;
+}
+
+/** Whether what a socket receives begins with the kernel's own bytes: then any byte may be among them. */
+export function isRaw(receiver: unknown): boolean {
+  return receiver instanceof Socket && (receiver.type === "raw" || isOfLink(receiver));
 }
 
 /** Whether it is a packet socket: what it receives has bytes that the kernel has made. */
