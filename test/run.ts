@@ -1,7 +1,8 @@
 /**
  * What `npm test` runs: every test file, those of test/privileged in a user and network namespace
- * of their own, beside those of test/fuzz, which only compute. Arguments are parts of file names; from the first one with a dash on, they go to
- * `bun test`. The last line is `N passed, N failed`, and the exit code says the same.
+ * of their own, beside the fuzz, which only computes and has one, too; after them, still beside the
+ * fuzz, the loopback tests once more. Arguments are parts of file names; from the first one with a
+ * dash on, they go to `bun test`. The last line is `N passed, N failed`, and the exit code says the same.
  *
  * The counts come from the JUnit files of `bun test`. A run that leaves none has crashed, or a test
  * has called process.exit(0), which Bun itself takes for success.
@@ -34,16 +35,20 @@ export async function run(values: readonly string[], root: string): Promise<numb
     .sort()
     .map((file) => `./${file}`);
   const isIn = (folder: string) => (file: string) => file.startsWith(`./test/${folder}/`);
-  const fuzz = files.filter(isIn("fuzz"));
+  const fuzz = files.filter((file) => file.endsWith("/fuzz.test.ts"));
+  const again = files.filter(isIn("fuzz")).filter((file) => !fuzz.includes(file));
   const privileged = files.filter(isIn("privileged"));
-  const others = files.filter((file) => !fuzz.includes(file) && !privileged.includes(file));
-  const namespace = enterNamespace();
+  const apart = new Set([...fuzz, ...again, ...privileged]);
+  const others = files.filter((file) => !apart.has(file));
+  const { command, env } = enterNamespace();
+  const quiet = { root, options, isQuiet: true };
+  const besideFuzz = async () => [
+    await runPart({ ...quiet, files: privileged, command, env }),
+    await runPart({ ...quiet, files: again }),
+  ];
   const parts = [
     await runPart({ root, files: others, options }),
-    ...(await Promise.all([
-      runPart({ root, files: fuzz, options }),
-      runPart({ root, files: privileged, options, ...namespace, isQuiet: true }),
-    ])),
+    ...(await Promise.all([runPart({ root, files: fuzz, options, command }), besideFuzz()])).flat(),
   ];
 
   const passed = parts.reduce((sum, part) => sum + part.passed, 0);
