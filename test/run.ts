@@ -1,8 +1,9 @@
 /**
- * What `npm test` runs: every test file, those of test/privileged in a user and network namespace
- * of their own, beside the fuzz, which only computes and has one, too; after them, still beside the
- * fuzz, the loopback tests once more. Arguments are parts of file names; from the first one with a
- * dash on, they go to `bun test`. The last line is `N passed, N failed`, and the exit code says the same.
+ * What `npm test` runs: every test file. First those that only compute, beside the fuzz; then all
+ * that talk and measure, alone; then those of test/privileged, beside the loopback tests once more.
+ * The privileged ones have a user and network namespace of their own, and so has the fuzz. Arguments
+ * are parts of file names; from the first one with a dash on, they go to `bun test`.
+ * The last line is `N passed, N failed`, and the exit code says the same.
  *
  * The counts come from the JUnit files of `bun test`. A run that leaves none has crashed, or a test
  * has called process.exit(0), which Bun itself takes for success.
@@ -38,17 +39,20 @@ export async function run(values: readonly string[], root: string): Promise<numb
   const fuzz = files.filter((file) => file.endsWith("/fuzz.test.ts"));
   const again = files.filter(isIn("fuzz")).filter((file) => !fuzz.includes(file));
   const privileged = files.filter(isIn("privileged"));
-  const apart = new Set([...fuzz, ...again, ...privileged]);
+  const computing = ["unit", "structs", "reference"].flatMap((name) => files.filter(isIn(name)));
+  const apart = new Set([...fuzz, ...again, ...privileged, ...computing]);
   const others = files.filter((file) => !apart.has(file));
   const { command, env } = enterNamespace();
-  const quiet = { root, options, isQuiet: true };
-  const besideFuzz = async () => [
-    await runPart({ ...quiet, files: privileged, command, env }),
-    await runPart({ ...quiet, files: again }),
-  ];
   const parts = [
+    ...(await Promise.all([
+      runPart({ root, files: computing, options }),
+      runPart({ root, files: fuzz, options, command, isQuiet: true }),
+    ])),
     await runPart({ root, files: others, options }),
-    ...(await Promise.all([runPart({ root, files: fuzz, options, command }), besideFuzz()])).flat(),
+    ...(await Promise.all([
+      runPart({ root, files: privileged, options, command, env }),
+      runPart({ root, files: again, options, isQuiet: true }),
+    ])),
   ];
 
   const passed = parts.reduce((sum, part) => sum + part.passed, 0);
