@@ -1,6 +1,6 @@
 /**
- * What `npm test` runs: every test file. First those that only compute, beside the fuzz; then all
- * that talk and measure, alone; then those of test/privileged, beside the loopback tests once more.
+ * What `npm test` runs: every test file. First the fuzz, beside those of test/privileged and then
+ * those that only compute; then all that talk and measure, alone; then the loopback tests once more.
  * The privileged ones have a user and network namespace of their own, and so has the fuzz. Arguments
  * are parts of file names; from the first one with a dash on, they go to `bun test`.
  * The last line is `N passed, N failed`, and the exit code says the same.
@@ -43,16 +43,15 @@ export async function run(values: readonly string[], root: string): Promise<numb
   const apart = new Set([...fuzz, ...again, ...privileged, ...computing]);
   const others = files.filter((file) => !apart.has(file));
   const { command, env } = enterNamespace();
+  const besideFuzz = async () => [
+    await runPart({ root, files: privileged, options, command, env }),
+    await runPart({ root, files: computing, options }),
+  ];
+  const fuzzing = runPart({ root, files: fuzz, options, command, isQuiet: true });
   const parts = [
-    ...(await Promise.all([
-      runPart({ root, files: computing, options }),
-      runPart({ root, files: fuzz, options, command, isQuiet: true }),
-    ])),
+    ...(await Promise.all([fuzzing, besideFuzz()])).flat(),
     await runPart({ root, files: others, options }),
-    ...(await Promise.all([
-      runPart({ root, files: privileged, options, command, env }),
-      runPart({ root, files: again, options, isQuiet: true }),
-    ])),
+    await runPart({ root, files: again, options }),
   ];
 
   const passed = parts.reduce((sum, part) => sum + part.passed, 0);
